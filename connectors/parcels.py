@@ -1,0 +1,65 @@
+"""What all connectors do with a page of parcels: several at a time, one outcome each, harmless names.
+
+Business of this file: what has nothing to do with a protocol. Faults that are ours and concern one parcel
+(its file is away, or does not open) become an outcome of that parcel: raised, they would take with them
+the good news of its neighbours, which would then be sent a second time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import re
+from collections.abc import Awaitable, Callable, Sequence
+
+from hub.domain.delivery import About, Deferred, Outcome, Refused
+from hub.domain.errors import HubError, MissingKey, Tampered
+from hub.ports.connector import Parcel, ParcelFile
+
+_HARMLESS = re.compile(r'(?![. ])[^/\\:*?"<>|\x00-\x1f\x7f]{1,150}(?<![. ])')
+_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
+
+
+async def each(
+    parcels: Sequence[Parcel], at_once: int, deliver: Callable[[Parcel], Awaitable[Outcome]]
+) -> list[Outcome]:
+    """One outcome for each parcel, in order, with at most `at_once` under way."""
+    gate = asyncio.Semaphore(at_once)
+
+    async def guarded(parcel: Parcel) -> Outcome:
+        async with gate:
+            try:
+                return await deliver(parcel)
+            except HubError as fault:
+                return own_fault(fault)
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(guarded(parcel)) for parcel in parcels]
+    return [task.result() for task in tasks]
+
+
+def own_fault(fault: HubError) -> Outcome:
+    """The parcel cannot be read on our side: no fault of the partner, and none of its neighbours."""
+    if isinstance(fault, Tampered | MissingKey):
+        return Refused("hub.unreadable", About.PARCEL)
+    return Deferred("hub.unavailable", About.PARCEL)
+
+
+def exhausted(fault: BaseException | None) -> Deferred | None:
+    """This process ran out of something: the partner must not be blamed for it."""
+    if isinstance(fault, OSError) and fault.errno in _EXHAUSTED:
+        return Deferred("hub.exhausted", About.PARCEL)
+    return None
+
+
+def harmless_name(file: ParcelFile) -> str:
+    """The file's name if it can do no harm on a partner's disk, else one made from its number and what is
+    left of it. The hub makes names safe already; a partner's disk is worth a second look."""
+    if _HARMLESS.fullmatch(file.name) and file.name.isprintable() and len(file.name.encode()) <= 255:
+        return file.name
+    return f"{file.number}-{slug(file.name, 100)}"
+
+
+def slug(text: str, longest: int) -> str:
+    """Letters, digits, dot, hyphen and underscore only; never empty, never hidden."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", text).strip("._")[:longest] or "_"

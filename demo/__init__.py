@@ -1,0 +1,1 @@
+"""The demo's own world: partners' servers to deliver to. The hub never imports it."""

@@ -1,0 +1,260 @@
+"""Attachments in a folder of this machine.
+
+Business of this room: sealed files that are whole or absent, whatever happens to the process, the power
+or the disk. Not its business: how sealing works (`hub.adapters.keys.sealing`), and which submission a
+file belongs to.
+
+A file is written as `<name>.writing` beside its place, made durable, and only then linked to its name.
+Names are 128 fresh random bits, spread over 256 sub-folders by their first two digits. All work on
+files, hashing and sealing included, is done in threads of this room's own: a disk that takes its time
+holds up neither the event loop nor whoever else needs a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import re
+import secrets
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+from hub.adapters.keys.sealing import HEADER, Opener, Run, Sealer
+from hub.domain.errors import Unavailable
+from hub.ports.attachments import StoredFile
+from hub.ports.keyring import DataKey
+
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
+
+# What is handed to a thread at once: enough to make the hand-over cheap, little enough to wait for.
+PIECE = 1024 * 1024
+PAGE = 1000
+THREADS = 8
+
+WRITING = ".writing"
+NOT_THERE = "the file is not there"
+SHELVES = tuple(f"{number:02x}" for number in range(256))
+
+# Nothing else is ever joined to the folder's path.
+_NAME = re.compile(r"[0-9a-f]{32}")
+_NAME_OR_WRITING = re.compile(r"[0-9a-f]{32}(\.writing)?")
+
+
+class LocalAttachments:
+    """`folder` is made (0700) when it is first written to; its parents must belong to the hub.
+
+    A name this adapter cannot have made is a name that is not there. Several processes may share a folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="attachments")
+        self._durable: set[Path] = set()
+
+    async def put(self, chunks: AsyncIterator[bytes], key: DataKey) -> StoredFile:
+        name = secrets.token_hex(16)
+        draft = _Draft(self._shelf(name), name, key)
+        try:
+            await self._run(self._begin, draft)
+            async with contextlib.aclosing(_pieces(chunks)) as pieces:
+                async for piece in pieces:
+                    await self._run(draft.add, piece)
+            return await self._run(draft.keep)
+        except (Exception, asyncio.CancelledError):
+            # A disk that refuses even this leaves the file to the sweep; the first error says more.
+            with contextlib.suppress(Unavailable):
+                await self._run(draft.discard)
+            raise
+
+    async def read(
+        self, name: str, key: DataKey, start: int = 0, end: int | None = None
+    ) -> AsyncIterator[bytes]:
+        if not _NAME.fullmatch(name):
+            raise Unavailable(NOT_THERE)
+        reading = _Reading(self._shelf(name), name, key)
+        try:
+            opener = await self._run(reading.begin)
+            for run in opener.runs(start, end):
+                plain = await self._run(reading.open, run)
+                if plain:
+                    yield plain
+        finally:
+            reading.close()
+
+    async def remove(self, names: Sequence[str]) -> None:
+        paths = [self._shelf(name) / name for name in names if _NAME_OR_WRITING.fullmatch(name)]
+        for at in range(0, len(paths), PAGE):
+            await self._run(_unlink, paths[at : at + PAGE])
+
+    async def names_older_than(self, age: timedelta) -> AsyncIterator[Sequence[str]]:
+        for shelf in SHELVES:
+            names = await self._run(_written_before, self._folder / shelf, age)
+            for at in range(0, len(names), PAGE):
+                yield names[at : at + PAGE]
+
+    async def room(self) -> float:
+        return await self._run(self._share_free)
+
+    def _shelf(self, name: str) -> Path:
+        return self._folder / name[:2]
+
+    def _begin(self, draft: _Draft) -> None:
+        # Once for each sub-folder in each process, even if it is there: whoever made it may have been
+        # killed before it was durable.
+        for folder in (self._folder, draft.shelf):
+            if folder not in self._durable:
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                _sync_folder(folder.parent)
+                self._durable.add(folder)
+        draft.begin()
+
+    def _share_free(self) -> float:
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        found = os.statvfs(self._folder)
+        blocks = found.f_bavail / found.f_blocks if found.f_blocks else 1.0
+        # A disk without inodes takes no file either.
+        inodes = found.f_favail / found.f_files if found.f_files else 1.0
+        return min(blocks, inodes, 1.0)
+
+    async def _run(self, work: Callable[Given, Result], *given: Given.args, **named: Given.kwargs) -> Result:
+        """In a thread, to its end even when cancelled: whoever cleans up or closes afterwards must not
+        meet a thread that still writes. Raises Unavailable where the work raises OSError."""
+        job = asyncio.get_running_loop().run_in_executor(self._threads, partial(work, *given, **named))
+        try:
+            return await asyncio.shield(job)
+        except asyncio.CancelledError:
+            while not job.done():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait([job])
+            raise
+        except OSError as error:
+            raise Unavailable(f"the attachments' folder: {error.strerror or error}") from error
+
+
+class _Draft:
+    """One file while it is being written. Its methods block; they are called one after the other."""
+
+    def __init__(self, shelf: Path, name: str, key: DataKey) -> None:
+        self.shelf = shelf
+        self._name = name
+        self._temporary = shelf / (name + WRITING)
+        self._sealer = Sealer(key, name)
+        self._sha256 = hashlib.sha256()
+        self._size = 0
+        self._descriptor: int | None = None
+
+    def begin(self) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+        self._descriptor = os.open(self._temporary, flags, 0o600)
+
+    def add(self, piece: bytearray) -> None:
+        self._sha256.update(piece)
+        self._size += len(piece)
+        self._write(self._sealer.feed(piece))
+
+    def keep(self) -> StoredFile:
+        assert self._descriptor is not None
+        self._write(self._sealer.finish())
+        os.fsync(self._descriptor)
+        self._close()
+        # Not a rename, which overwrites. Killed between these two, a whole file stays under both names.
+        os.link(self._temporary, self.shelf / self._name)
+        os.unlink(self._temporary)
+        _sync_folder(self.shelf)
+        return StoredFile(self._name, self._size, self._sha256.digest())
+
+    def discard(self) -> None:
+        self._close()
+        _unlink([self._temporary, self.shelf / self._name])
+
+    def _write(self, sealed: bytes) -> None:
+        assert self._descriptor is not None
+        with memoryview(sealed) as view:
+            written = 0
+            while written < len(sealed):
+                written += os.write(self._descriptor, view[written:])
+
+    def _close(self) -> None:
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+class _Reading:
+    """One file while it is being read. Opened by a method, not by the caller: what a cancelled caller
+    would never be handed could not be closed."""
+
+    def __init__(self, shelf: Path, name: str, key: DataKey) -> None:
+        self._path = shelf / name
+        self._name = name
+        self._key = key
+        self._descriptor: int | None = None
+        self._opener: Opener | None = None
+
+    def begin(self) -> Opener:
+        try:
+            self._descriptor = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            raise Unavailable(NOT_THERE) from None
+        size = os.fstat(self._descriptor).st_size
+        self._opener = Opener(self._key, self._name, os.pread(self._descriptor, HEADER, 0), size)
+        return self._opener
+
+    def open(self, run: Run) -> bytes:
+        assert self._descriptor is not None
+        assert self._opener is not None
+        return self._opener.open(run, os.pread(self._descriptor, run.end - run.start, run.start))
+
+    def close(self) -> None:
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+async def _pieces(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytearray, None]:
+    """The same bytes in pieces of about PIECE, however small or large the chunks are."""
+    held = bytearray()
+    async for chunk in chunks:
+        with memoryview(chunk) as view:
+            for at in range(0, len(chunk), PIECE):
+                held += view[at : at + PIECE]
+                if len(held) >= PIECE:
+                    yield held
+                    held = bytearray()
+    if held:
+        yield held
+
+
+def _unlink(paths: Sequence[Path]) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)
+
+
+def _written_before(shelf: Path, age: timedelta) -> list[str]:
+    limit = time.time() - age.total_seconds()
+    names: list[str] = []
+    with contextlib.suppress(FileNotFoundError), os.scandir(shelf) as entries:
+        for entry in entries:
+            if not _NAME_OR_WRITING.fullmatch(entry.name):
+                continue
+            # Gone since it was listed: removed, or linked to its final name, which is younger anyway.
+            with contextlib.suppress(FileNotFoundError):
+                if entry.stat(follow_symlinks=False).st_mtime < limit:
+                    names.append(entry.name)
+    return names
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,67 @@
+"""Forward-only migrations: numbered SQL files, each applied once, in order, in a transaction of its own.
+
+A file that was published is never edited; its digest is kept, and a changed one is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from importlib.resources import files
+
+import asyncpg
+
+from hub.domain.errors import SettingsError
+
+# One number for all hubs, so that two that start at once take turns.
+_LOCK = 4_812_001
+_OLDEST_SERVER = 150_000
+
+
+async def migrate(dsn: str) -> list[str]:
+    """Bring the database at `dsn` up to date; the names of the migrations applied now. Raises
+    SettingsError for a server older than PostgreSQL 15, or a database from a newer hub."""
+    connection = await asyncpg.connect(dsn, timeout=10)
+    try:
+        if connection.get_server_version().major * 10_000 < _OLDEST_SERVER:
+            raise SettingsError("the database server is older than PostgreSQL 15")
+        await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
+        await connection.execute(
+            "CREATE TABLE IF NOT EXISTS migration (name text PRIMARY KEY, digest text NOT NULL,"
+            " applied_at timestamptz NOT NULL DEFAULT clock_timestamp())"
+        )
+        applied = {
+            row["name"]: row["digest"] for row in await connection.fetch("SELECT name, digest FROM migration")
+        }
+        here = _published()
+        _refuse_strangers(applied, here)
+        fresh = [name for name in here if name not in applied]
+        for name in fresh:
+            async with connection.transaction():
+                await connection.execute(here[name])
+                await connection.execute(
+                    "INSERT INTO migration (name, digest) VALUES ($1, $2)", name, _digest(here[name])
+                )
+        return fresh
+    finally:
+        await connection.close()
+
+
+def _published() -> dict[str, str]:
+    found = {
+        entry.name: entry.read_text("utf-8")
+        for entry in files(__name__).iterdir()
+        if entry.name.endswith(".sql")
+    }
+    return dict(sorted(found.items()))
+
+
+def _refuse_strangers(applied: dict[str, str], here: dict[str, str]) -> None:
+    for name, digest in applied.items():
+        if name not in here:
+            raise SettingsError(f"the database knows migration {name}, this hub does not: it is older")
+        if _digest(here[name]) != digest:
+            raise SettingsError(f"migration {name} was edited after it was applied")
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,122 @@
+"""Between rows and domain values, for the shapes that several rooms of this store read or write.
+
+Business of this file: the jsonb of a submission's attachments and of a decision's recipients, and writing
+journal lines. It decides nothing and holds no statement of a single room.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from hub.adapters.postgres.database import Connection
+from hub.domain.decisions import Reason, Recipient
+from hub.domain.identity import Subscriber
+from hub.domain.submission import AttachmentFacts, StoredAttachment
+
+Json = Mapping[str, Any]
+"""A JSON object as the database's jsonb codec gives and takes it."""
+
+
+def texts(values: Iterable[object]) -> list[str]:
+    """JSON values for a parameter of type text[] that the statement casts to jsonb, one by one. As jsonb[]
+    they would go wrong: a list within an array is taken for a second dimension of it."""
+    return [json.dumps(value) for value in values]
+
+
+def attachments_to_json(attachments: Iterable[StoredAttachment]) -> list[Json]:
+    """What the column `submission.attachments` holds; names and digests of files are sealed elsewhere."""
+    return [
+        {
+            "number": attachment.facts.number,
+            "type": attachment.facts.type,
+            "recipients": attachment.facts.recipients,
+            "size": attachment.size,
+            "location": attachment.location,
+        }
+        for attachment in attachments
+    ]
+
+
+def attachments_from_json(column: Iterable[Json]) -> tuple[StoredAttachment, ...]:
+    return tuple(StoredAttachment(_attachment_facts(told), told["size"], told["location"]) for told in column)
+
+
+def _attachment_facts(told: Json) -> AttachmentFacts:
+    recipients = told["recipients"]
+    return AttachmentFacts(told["number"], told["type"], None if recipients is None else tuple(recipients))
+
+
+def recipients_to_json(recipients: Iterable[Recipient]) -> list[Json]:
+    """What the column `decision.recipients` holds."""
+    return [
+        {
+            "delivery": str(recipient.delivery),
+            "subscriber": str(recipient.subscriber),
+            "attachments": recipient.attachments,
+            "reasons": reasons_to_json(recipient.reasons),
+        }
+        for recipient in recipients
+    ]
+
+
+def recipients_from_json(column: Iterable[Json]) -> tuple[Recipient, ...]:
+    return tuple(
+        Recipient(
+            UUID(told["delivery"]),
+            Subscriber.parse(told["subscriber"]),
+            tuple(told["attachments"]),
+            reasons_from_json(told["reasons"]),
+        )
+        for told in column
+    )
+
+
+def reasons_to_json(reasons: Iterable[Reason]) -> list[Json]:
+    return [
+        {
+            "rule": reason.rule,
+            "recipient": reason.recipient,
+            "subscription": reason.subscription,
+            "steps": reason.steps,
+        }
+        for reason in reasons
+    ]
+
+
+def reasons_from_json(column: Iterable[Json]) -> tuple[Reason, ...]:
+    return tuple(
+        Reason(told["rule"], told["recipient"], told["subscription"], tuple(told["steps"])) for told in column
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class JournalEntry:
+    """A line for the journal, at the moment it is written. `actor`: `sender:<name>`, `operator:<name>`,
+    `partner:<number>`, or `hub`; `detail`: ids, states and causes, never what anybody sent."""
+
+    event: str
+    submission: UUID | None = None
+    delivery: UUID | None = None
+    actor: str = "hub"
+    detail: str = ""
+
+
+async def write_journal(connection: Connection, lines: Sequence[JournalEntry]) -> None:
+    """All lines in one statement, in this order, in the transaction the connection is in."""
+    if not lines:
+        return
+    await connection.execute(
+        """
+        INSERT INTO journal (submission, delivery, event, actor, detail)
+        SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[])
+        """,
+        [line.submission for line in lines],
+        [line.delivery for line in lines],
+        [line.event for line in lines],
+        [line.actor for line in lines],
+        [line.detail for line in lines],
+    )

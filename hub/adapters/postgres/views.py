@@ -1,0 +1,282 @@
+"""What people and programs look at, read from the store.
+
+Business of this file: answers in a constant number of statements, however much there is. It changes nothing
+and opens nothing that is sealed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from uuid import UUID
+
+import asyncpg
+
+from hub.adapters.postgres.database import Connection, Database
+from hub.adapters.postgres.lanes import CLAIM_COLUMNS, claim_from
+from hub.adapters.postgres.rows import reasons_from_json
+from hub.domain.identity import Subscriber
+from hub.domain.lifecycle import State, sources_of
+from hub.ports.views import (
+    AttemptView,
+    DeliveryFilter,
+    DeliveryPage,
+    DeliveryView,
+    JournalLine,
+    MailboxItem,
+    ParkedGroup,
+    SubmissionView,
+)
+
+
+class PostgresViews:
+    """Implements `hub.ports.views.Views`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def submission(self, id: UUID) -> SubmissionView | None:
+        async def work(connection: Connection) -> SubmissionView | None:
+            row = await connection.fetchrow(_SUBMISSION, id)
+            if row is None:
+                return None
+            attempts = _by_delivery(await connection.fetch(_ATTEMPTS, id))
+            deliveries = await connection.fetch(
+                f"{_DELIVERIES} WHERE delivery.submission = $1 ORDER BY delivery.created_at, delivery.id", id
+            )
+            journal = await connection.fetch(_JOURNAL, id)
+            return _submission(
+                row,
+                [_delivery(each, attempts.get(each["id"], ())) for each in deliveries],
+                [_journal_line(line) for line in journal],
+            )
+
+        return await self._database.run(work)
+
+    async def deliveries(
+        self, where: DeliveryFilter, after: tuple[datetime, UUID] | None, limit: int
+    ) -> DeliveryPage:
+        clauses, values = _where(where, after)
+        if not all(_may_stand_in_a_row(value) for value in values):
+            return DeliveryPage((), None)
+        # One more than asked for tells whether a page follows.
+        statement = (
+            f"{_DELIVERIES} WHERE {clauses}"
+            f" ORDER BY delivery.created_at, delivery.id LIMIT ${len(values) + 1}"
+        )
+
+        async def work(connection: Connection) -> DeliveryPage:
+            rows = await connection.fetch(statement, *values, limit + 1)
+            items = tuple(_delivery(row) for row in rows[:limit])
+            more = len(rows) > limit and items
+            return DeliveryPage(items, (items[-1].created_at, items[-1].id) if more else None)
+
+        return await self._database.run(work)
+
+    async def parked(self) -> Sequence[ParkedGroup]:
+        async def work(connection: Connection) -> Sequence[ParkedGroup]:
+            return [ParkedGroup(**row) for row in await connection.fetch(_PARKED)]
+
+        return await self._database.run(work)
+
+    async def mailbox(self, subscriber: Subscriber, after: int, limit: int) -> Sequence[MailboxItem]:
+        # What can still be acknowledged is what lies there.
+        lying = list(sources_of(State.ACKNOWLEDGED))
+
+        async def work(connection: Connection) -> Sequence[MailboxItem]:
+            rows = await connection.fetch(
+                f"""
+                {_PARCELS}
+                WHERE delivery.subscriber = $1 AND delivery.sequence > $2 AND delivery.state = ANY($3::text[])
+                ORDER BY delivery.sequence
+                LIMIT $4
+                """,
+                str(subscriber),
+                after,
+                lying,
+                limit,
+            )
+            return [_mailbox_item(row) for row in rows]
+
+        return await self._database.run(work)
+
+    async def parcel(self, delivery: UUID) -> MailboxItem | None:
+        async def work(connection: Connection) -> MailboxItem | None:
+            row = await connection.fetchrow(f"{_PARCELS} WHERE delivery.id = $1", delivery)
+            return None if row is None else _mailbox_item(row)
+
+        return await self._database.run(work)
+
+    async def counts(self) -> dict[str, int]:
+        """Every state is there, with 0 too: a gauge that vanishes is no zero."""
+
+        async def work(connection: Connection) -> dict[str, int]:
+            told = {f"deliveries.{state}": 0 for state in State}
+            told.update({row["name"]: row["count"] for row in await connection.fetch(_COUNTS)})
+            return told
+
+        return await self._database.run(work)
+
+
+# --- a submission -------------------------------------------------------------------------------------
+
+# The newest decision is the one that holds.
+_SUBMISSION = """
+    SELECT submission.id, sender, external_id, procedure, received_at, verdict, snapshot, reasons
+    FROM submission LEFT JOIN decision ON decision.submission = submission.id
+    WHERE submission.id = $1
+    ORDER BY decision.number DESC NULLS LAST
+    LIMIT 1
+"""
+
+_ATTEMPTS = """
+    SELECT attempt.delivery, sending, number, started_at, ended_at, outcome, cause, receipt
+    FROM attempt
+    WHERE delivery IN (SELECT id FROM delivery WHERE submission = $1)
+    ORDER BY sending, number
+"""
+
+_JOURNAL = "SELECT at, event, delivery, actor, detail FROM journal WHERE submission = $1 ORDER BY id"
+
+
+def _submission(
+    row: asyncpg.Record, deliveries: Iterable[DeliveryView], journal: Iterable[JournalLine]
+) -> SubmissionView:
+    return SubmissionView(
+        id=row["id"],
+        sender=row["sender"],
+        external_id=row["external_id"],
+        procedure=row["procedure"],
+        received_at=row["received_at"],
+        state=row["verdict"] or "accepted",
+        snapshot=row["snapshot"],
+        explanation=tuple(row["reasons"] or ()),
+        deliveries=tuple(deliveries),
+        journal=tuple(journal),
+    )
+
+
+def _journal_line(row: asyncpg.Record) -> JournalLine:
+    return JournalLine(row["at"], row["event"], row["delivery"], row["actor"], row["detail"])
+
+
+def _by_delivery(rows: Iterable[asyncpg.Record]) -> dict[UUID, list[AttemptView]]:
+    found: dict[UUID, list[AttemptView]] = {}
+    for row in rows:
+        found.setdefault(row["delivery"], []).append(
+            AttemptView(
+                sending=row["sending"],
+                number=row["number"],
+                started_at=row["started_at"],
+                ended_at=row["ended_at"],
+                outcome=row["outcome"],
+                cause=row["cause"],
+                receipt=row["receipt"],
+            )
+        )
+    return found
+
+
+# --- deliveries ---------------------------------------------------------------------------------------
+
+# The reasons are those of the newest decision that names it.
+_DELIVERIES = """
+    SELECT delivery.id, delivery.submission, submission.sender, submission.external_id, delivery.procedure,
+           delivery.subscriber, COALESCE(partner.name, delivery.subscriber) AS partner, delivery.channel,
+           delivery.sequence, delivery.state, delivery.cause, delivery.attachments, named.reasons,
+           delivery.created_at, delivery.changed_at, delivery.due_at
+    FROM delivery
+    JOIN submission ON submission.id = delivery.submission
+    LEFT JOIN partner ON partner.subscriber = delivery.subscriber
+    LEFT JOIN LATERAL (
+        SELECT recipient -> 'reasons' AS reasons
+        FROM decision, jsonb_array_elements(decision.recipients) AS recipient
+        WHERE decision.submission = delivery.submission AND recipient ->> 'delivery' = delivery.id::text
+        ORDER BY decision.number DESC
+        LIMIT 1
+    ) AS named ON true
+"""
+
+
+def _where(where: DeliveryFilter, after: tuple[datetime, UUID] | None) -> tuple[str, list[object]]:
+    subscriber = None if where.subscriber is None else str(where.subscriber)
+    wishes: tuple[tuple[str, object], ...] = (
+        ("submission.sender = ${}", where.sender),
+        ("delivery.subscriber = ${}", subscriber),
+        ("delivery.channel = ${}", where.channel),
+        ("delivery.procedure = ${}", where.procedure),
+        ("delivery.state = ${}", where.state),
+        ("delivery.cause = ${}", where.cause),
+        ("delivery.submission = ${}", where.submission),
+    )
+    given = [(clause, value) for clause, value in wishes if value is not None]
+    clauses = [clause.format(place) for place, (clause, _) in enumerate(given, start=1)]
+    values = [value for _, value in given]
+    if after is not None:
+        clauses.append(f"(delivery.created_at, delivery.id) > (${len(values) + 1}, ${len(values) + 2})")
+        values.extend(after)
+    return " AND ".join(clauses) or "true", values
+
+
+def _may_stand_in_a_row(value: object) -> bool:
+    """The database refuses a statement whose text holds a NUL or half a surrogate pair, which a request can
+    bring; no row holds such a text either."""
+    return not isinstance(value, str) or not any(
+        sign == "\0" or "\ud800" <= sign <= "\udfff" for sign in value
+    )
+
+
+def _delivery(row: asyncpg.Record, attempts: Iterable[AttemptView] = ()) -> DeliveryView:
+    return DeliveryView(
+        id=row["id"],
+        submission=row["submission"],
+        sender=row["sender"],
+        external_id=row["external_id"],
+        procedure=row["procedure"],
+        subscriber=Subscriber.parse(row["subscriber"]),
+        partner=row["partner"],
+        channel=row["channel"],
+        sequence=row["sequence"],
+        state=State(row["state"]),
+        cause=row["cause"],
+        attachments=tuple(row["attachments"]),
+        reasons=reasons_from_json(row["reasons"] or ()),
+        created_at=row["created_at"],
+        changed_at=row["changed_at"],
+        due_at=row["due_at"],
+        attempts=tuple(attempts),
+    )
+
+
+_PARKED = """
+    SELECT COALESCE(cause, '') AS cause, channel, count(*) AS deliveries,
+           count(DISTINCT subscriber) AS partners, min(changed_at) AS first_at, max(changed_at) AS last_at
+    FROM delivery WHERE state = 'parked'
+    GROUP BY cause, channel
+    ORDER BY deliveries DESC, cause, channel
+"""
+
+
+# --- parcels ------------------------------------------------------------------------------------------
+
+_PARCELS = f"""
+    SELECT delivery.state, {CLAIM_COLUMNS}
+    FROM delivery
+    JOIN submission ON submission.id = delivery.submission
+    LEFT JOIN submission_key ON submission_key.submission = delivery.submission
+"""
+
+
+def _mailbox_item(row: asyncpg.Record) -> MailboxItem:
+    return MailboxItem(claim_from(row), State(row["state"]))
+
+
+# --- gauges -------------------------------------------------------------------------------------------
+
+_COUNTS = """
+    SELECT 'submissions.accepted' AS name, count(*) FROM submission
+    UNION ALL
+    SELECT 'tray.letters', count(*) FROM tray
+    UNION ALL
+    SELECT 'deliveries.' || state, count(*) FROM delivery GROUP BY state
+"""

@@ -1,0 +1,89 @@
+"""A delivery (remise): one parcel for one subscriber; its attempts, and what comes of each.
+
+What partners do is an outcome, a value. A cause is a word from a small vocabulary, `channel.reason`
+(`sftp.connection_refused`, `webhook.http_503`), never a text that somebody else's server wrote.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+from typing import assert_never
+from uuid import UUID
+
+from hub.domain.lifecycle import State
+from hub.domain.retry import Park, RetryPolicy, next_wait
+
+
+class About(StrEnum):
+    """Whether an outcome tells of this parcel alone, or of all that goes to the same endpoint."""
+
+    PARCEL = "parcel"
+    ENDPOINT = "endpoint"
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """The partner's server said it has it. `receipt`: where or under which name, for the operator."""
+
+    receipt: str
+
+
+@dataclass(frozen=True, slots=True)
+class Deferred:
+    """It did not work, or nobody knows whether it did; trying again may help."""
+
+    cause: str
+    about: About = About.ENDPOINT
+    retry_after: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Trying again unchanged cannot help."""
+
+    cause: str
+    about: About = About.PARCEL
+
+
+Outcome = Delivered | Deferred | Refused
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try of one sending. A replay begins a new sending; attempts count within it, from 1."""
+
+    delivery: UUID
+    sending: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Conclusion:
+    """What an attempt means for its delivery: the state to go to, after which wait, for which cause."""
+
+    attempt: Attempt
+    state: State
+    outcome: Outcome
+    wait: timedelta | None = None
+
+    @property
+    def cause(self) -> str | None:
+        return None if isinstance(self.outcome, Delivered) else self.outcome.cause
+
+
+def conclude(attempt: Attempt, outcome: Outcome, policy: RetryPolicy, jitter: float) -> Conclusion:
+    """The next state of a delivery after an attempt. Pure: `jitter` in [-1, 1] is handed in."""
+    match outcome:
+        case Delivered():
+            return Conclusion(attempt, State.DELIVERED, outcome)
+        case Refused():
+            return Conclusion(attempt, State.PARKED, outcome)
+        case Deferred(retry_after=retry_after):
+            wait = next_wait(policy, attempt.number, jitter, retry_after)
+            if isinstance(wait, Park):
+                return Conclusion(attempt, State.PARKED, outcome)
+            return Conclusion(attempt, State.WAITING, outcome, wait)
+        case _:
+            assert_never(outcome)

@@ -1,0 +1,127 @@
+"""From what the store shows to what the API answers. Who asks decides what is left out: an operator's name
+and a place on a partner's server are for operators."""
+
+from __future__ import annotations
+
+from hub.ports.connector import Parcel
+from hub.ports.store import Replay
+from hub.ports.tokens import Identity, OperatorIdentity
+from hub.ports.views import AttemptView, DeliveryView, SubmissionView
+from schemas.models.answers import (
+    AttemptAnswer,
+    DeliveryAnswer,
+    JournalAnswer,
+    MailboxFileAnswer,
+    ParcelAnswer,
+    ReasonAnswer,
+    ReplayAnswer,
+    SubmissionAnswer,
+)
+
+
+def submission_answer(view: SubmissionView, reader: Identity) -> SubmissionAnswer:
+    return SubmissionAnswer.model_validate(
+        {
+            "id": view.id,
+            "sender": view.sender,
+            "external_id": view.external_id,
+            "procedure": view.procedure,
+            "received_at": view.received_at,
+            "state": view.state,
+            "snapshot": view.snapshot,
+            "explanation": list(view.explanation),
+            "deliveries": [delivery_answer(delivery, reader) for delivery in view.deliveries],
+            "journal": [
+                JournalAnswer(
+                    at=line.at, event=line.event, delivery=line.delivery, actor=line.actor, detail=line.detail
+                )
+                for line in view.journal
+                if isinstance(reader, OperatorIdentity)
+            ],
+        }
+    )
+
+
+def delivery_answer(view: DeliveryView, reader: Identity) -> DeliveryAnswer:
+    return DeliveryAnswer(
+        id=view.id,
+        submission=view.submission,
+        sender=view.sender,
+        external_id=view.external_id,
+        procedure=view.procedure,
+        subscriber=str(view.subscriber),
+        partner=view.partner,
+        channel=view.channel,
+        sequence=view.sequence,
+        state=view.state.value,
+        cause=view.cause,
+        attachments=list(view.attachments),
+        reasons=[
+            ReasonAnswer(
+                rule=reason.rule,
+                recipient=reason.recipient,
+                subscription=reason.subscription,
+                steps=list(reason.steps),
+            )
+            for reason in view.reasons
+        ],
+        created_at=view.created_at,
+        changed_at=view.changed_at,
+        due_at=view.due_at,
+        attempts=[_attempt(attempt, reader) for attempt in view.attempts],
+    )
+
+
+def _attempt(view: AttemptView, reader: Identity) -> AttemptAnswer:
+    return AttemptAnswer.model_validate(
+        {
+            "sending": view.sending,
+            "number": view.number,
+            "started_at": view.started_at,
+            "ended_at": view.ended_at,
+            "outcome": view.outcome,
+            "cause": view.cause,
+            "receipt": view.receipt if isinstance(reader, OperatorIdentity) else None,
+        }
+    )
+
+
+def parcel_answer(parcel: Parcel, state: str, links: dict[int, str]) -> ParcelAnswer:
+    return ParcelAnswer(
+        delivery=parcel.attempt.delivery,
+        sequence=parcel.sequence,
+        state=state,
+        kind=parcel.kind.value,
+        revision=parcel.revision,
+        sender=parcel.sender,
+        external_id=parcel.external_id,
+        procedure=parcel.procedure,
+        procedure_title=parcel.procedure_title,
+        received_at=parcel.received_at,
+        files=[
+            MailboxFileAnswer(
+                number=file.number,
+                name=file.name,
+                original_name=file.original,
+                type=file.type,
+                media_type=file.media_type,
+                size=file.size,
+                sha256=file.sha256,
+                link=links[file.number],
+            )
+            for file in parcel.files
+        ],
+    )
+
+
+def replay_answer(replay: Replay) -> ReplayAnswer:
+    return ReplayAnswer(
+        id=replay.id,
+        author=replay.author,
+        reason=replay.reason,
+        created_at=replay.created_at,
+        matched=replay.matched,
+        sent=replay.sent,
+        skipped=replay.skipped,
+        finished_at=replay.finished_at,
+    )

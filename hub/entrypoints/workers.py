@@ -1,0 +1,103 @@
+"""Workers: the rooms that nobody knocks at, each in a loop that outlives its faults.
+
+A fault (the database is away, a bug) is logged once, waited out, and the loop goes on: what was half done
+is done again, which is harmless. Stopping lets the page at hand end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from hub.domain.errors import LeaseLost
+from hub.ports.log import Log, LogReader, Topic
+from hub.services import registration, routing
+from hub.services.library import Library
+from hub.services.outgoing import OutgoingRoom
+from hub.services.registration import RegistrationRoom
+from hub.services.replay import ReplayRoom
+from hub.services.routing import RoutingRoom
+from hub.services.sweep import SweepRoom
+
+IDLE = 1.0
+_SWEEP_EVERY = 3600.0
+_TRIM_EVERY = 10.0
+_REFRESH_EVERY = 2.0
+_LONGEST_PAUSE = 10.0
+
+log = structlog.get_logger()
+
+Stopping = asyncio.Event
+
+
+async def keep(name: str, life: Callable[[], Awaitable[None]], stopping: Stopping) -> None:
+    """Run `life` until it ends by itself or `stopping` is set; begin it again after a fault."""
+    pause = 0.1
+    while not stopping.is_set():
+        started = asyncio.get_running_loop().time()
+        try:
+            await life()
+            return
+        except LeaseLost:
+            log.info("worker.lease_lost", worker=name)
+        except Exception as error:
+            log.error("worker.failed", worker=name, error=type(error).__name__, exc_info=error)
+        if asyncio.get_running_loop().time() - started > 60:
+            pause = 0.1
+        await rest(stopping, pause)
+        pause = min(pause * 2, _LONGEST_PAUSE)
+
+
+async def carry_letters(room: OutgoingRoom, stopping: Stopping) -> None:
+    while not stopping.is_set():
+        await room.run_once(IDLE)
+
+
+async def route(room: RoutingRoom, journey: Log, stopping: Stopping) -> None:
+    async with journey.reader(Topic.SUBMISSIONS, routing.GROUP) as reader:
+        await _pages(room.run_once, reader, stopping)
+
+
+async def register(room: RegistrationRoom, journey: Log, stopping: Stopping) -> None:
+    async with journey.reader(Topic.ROUTINGS, registration.GROUP) as reader:
+        await _pages(room.run_once, reader, stopping)
+
+
+async def replay(room: ReplayRoom, stopping: Stopping) -> None:
+    while not stopping.is_set():
+        await room.run_once(IDLE)
+
+
+async def refresh(library: Library, stopping: Stopping) -> None:
+    while not stopping.is_set():
+        await library.refresh()
+        await rest(stopping, _REFRESH_EVERY)
+
+
+async def trim(journey: Log, stopping: Stopping) -> None:
+    while not stopping.is_set():
+        for topic in Topic:
+            await journey.trim(topic)
+        await rest(stopping, _TRIM_EVERY)
+
+
+async def sweep(room: SweepRoom, stopping: Stopping) -> None:
+    while not stopping.is_set():
+        await room.run_once()
+        await rest(stopping, _SWEEP_EVERY)
+
+
+async def rest(stopping: Stopping, seconds: float) -> None:
+    """That long, or until stopping."""
+    with contextlib.suppress(asyncio.TimeoutError):
+        await asyncio.wait_for(stopping.wait(), seconds)
+
+
+async def _pages(
+    page: Callable[[LogReader, float], Awaitable[int]], reader: LogReader, stopping: Stopping
+) -> None:
+    while not stopping.is_set():
+        await page(reader, IDLE)

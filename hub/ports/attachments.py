@@ -1,0 +1,47 @@
+"""The attachment store: sealed files under fresh names.
+
+Business of this port: bytes that are whole or absent. It never sees plain text at rest: what it is given
+to keep is sealed chunk by chunk under the submission's data key before it touches a disk, temporary
+files included. It knows no submission, only names it made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Protocol
+
+from hub.ports.keyring import DataKey
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A durable sealed file: fresh `name`, `size` in plain bytes, `sha256` of the plain bytes."""
+
+    name: str
+    size: int
+    sha256: bytes
+
+
+class Attachments(Protocol):
+    async def put(self, chunks: AsyncIterator[bytes], key: DataKey) -> StoredFile:
+        """Seal and store a stream. When this returns, the file survives a power cut (fsync of file and
+        folder). When it raises or is cancelled, nothing remains. Never holds more than a few chunks."""
+        ...
+
+    def read(self, name: str, key: DataKey, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
+        """Plain bytes [start, end). Raises Tampered, or Unavailable when the file is not there."""
+        ...
+
+    async def remove(self, names: Sequence[str]) -> None:
+        """Forget these files; names that are not there are no error."""
+        ...
+
+    def names_older_than(self, age: timedelta) -> AsyncIterator[Sequence[str]]:
+        """Pages of names (temporary ones included) last written longer ago than `age`, for the sweep."""
+        ...
+
+    async def room(self) -> float:
+        """The share of the disk that is free, 0 to 1 (1.0 where the notion does not apply)."""
+        ...

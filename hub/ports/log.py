@@ -1,0 +1,83 @@
+"""The log: ordered records that several groups of readers read at their own pace.
+
+Business of this port: append, read, say what is done. It carries ids and routing facts only; it does not
+know what they mean. A record is kept until every group of its topic has done it.
+
+What an adapter must hold (its conformance suite checks it):
+* a record becomes readable in the order of its partition: no reader ever passes by a record that commits
+  later with an earlier position;
+* records of one key stay in order; within a group each partition has one reader at a time, and the
+  partitions of a reader that is gone go to another;
+* `done` moves a group only over what is contiguously done: after a crash, everything not done is read
+  again, by whoever reads then. A reader that lost a partition cannot move the group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+
+class Topic(StrEnum):
+    SUBMISSIONS = "submissions"
+    ROUTINGS = "routings"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """`key` decides the partition (records of one key stay in order); `schema` names the Avro schema of
+    `value`, for instance `submission.v1`."""
+
+    key: bytes
+    schema: str
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    partition: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    position: Position
+    record: Record
+
+
+class LogReader(Protocol):
+    async def read(self, limit: int, wait: float) -> Sequence[Entry]:
+        """Up to `limit` further records, in order within each partition; empty after `wait` seconds
+        without any."""
+        ...
+
+    async def done(self, entries: Sequence[Entry]) -> None:
+        """These need never be read again by this group. Raises LeaseLost if this reader no longer holds
+        one of their partitions, in which case the group has not moved over any of that partition's."""
+        ...
+
+
+class Log(Protocol):
+    async def append(self, topic: Topic, records: Sequence[Record]) -> None:
+        """Durable when it returns: all of them, or (on error) perhaps some. Appending again is harmless
+        to those who read, by the names the records carry."""
+        ...
+
+    def reader(self, topic: Topic, group: str) -> AbstractAsyncContextManager[LogReader]:
+        """A reader of a group. A group unknown so far begins at the earliest record there is."""
+        ...
+
+    async def remove_group(self, topic: Topic, group: str) -> None:
+        """This group no longer holds records back. Its living readers lose what they hold."""
+        ...
+
+    async def trim(self, topic: Topic) -> int:
+        """Forget what every group has done; how many records went."""
+        ...
+
+    async def backlog(self, topic: Topic) -> dict[str, int]:
+        """For each group, how many records it has not done yet."""
+        ...

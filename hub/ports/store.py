@@ -1,0 +1,295 @@
+"""The store: the system of record. Whatever was answered with a 202 is in it.
+
+One small port for each room of the journey, so that a room sees only its own verbs. All speak in batches;
+each verb is one transaction, durable when it returns. Times are the database's clock: callers hand in
+durations. Every transaction over several rows takes them in one fixed order of tables (submission, lane,
+partner, delivery), each sorted by key, and is run again when the database breaks a deadlock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Protocol
+from uuid import UUID
+
+from hub.domain.decisions import Decision
+from hub.domain.delivery import Attempt, Conclusion
+from hub.domain.identity import ParcelKind, Subscriber
+from hub.domain.lifecycle import State
+from hub.domain.partner import Endpoint, Partner
+from hub.domain.submission import Acceptance, RoutingFacts, StoredAttachment, Submission
+
+# --- intake -------------------------------------------------------------------------------------------
+
+
+class Intake(Protocol):
+    async def accept(self, batch: Sequence[Submission]) -> Sequence[Acceptance]:
+        """One answer for each, in order. Inserts name, key, sealed content, receipt time and a letter for
+        the router, or returns what is there. Ids in a batch are distinct."""
+        ...
+
+    async def named(self, locations: Sequence[str]) -> set[str]:
+        """Which of these attachment-store names an accepted submission names (for the sweep)."""
+        ...
+
+
+# --- outgoing -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """Something accepted that the log does not know yet."""
+
+    position: int
+    content: RoutingFacts
+
+
+class Tray(Protocol):
+    async def letters(self, limit: int) -> Sequence[Letter]:
+        """The oldest letters."""
+        ...
+
+    async def discard(self, positions: Sequence[int]) -> None:
+        """The log has them."""
+        ...
+
+    async def wait(self, seconds: float) -> None:
+        """Until a letter may have come, or this long."""
+        ...
+
+
+# --- the rule book ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Edition:
+    """A published snapshot as the store keeps it: its number, the instant from which it is in force, and
+    its canonical content."""
+
+    number: int
+    effective_from: datetime
+    content: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmation:
+    """Every edition in force now or earlier is among `editions` (number, effective_from): a submission
+    received up to `until` can be decided."""
+
+    editions: tuple[tuple[int, datetime], ...]
+    until: datetime
+
+
+class RuleBooks(Protocol):
+    async def publish(self, content: bytes, digest: bytes, lead: timedelta, author: str, reason: str) -> int:
+        """A new edition, in force `lead` from now, or (same digest as the newest) the newest one's number.
+        The first edition ever is in force at once and for all that came before."""
+        ...
+
+    async def confirm(self) -> Confirmation:
+        """Read under the lock that publishing takes."""
+        ...
+
+    async def edition(self, number: int) -> Edition: ...
+
+
+# --- partners -----------------------------------------------------------------------------------------
+
+KeptPartner = tuple[Partner, bytes | None, bytes | None]
+"""A partner without its secrets, its sealed secrets, and the wrapped key they are sealed under."""
+
+
+class Partners(Protocol):
+    async def keep(self, partners: Sequence[KeptPartner]) -> None:
+        """These are the partners' names, channels, settings and secrets from now on (None: no secrets);
+        others stay. Subscribers are distinct. A partner's running number is never touched; what waits in
+        a lane stays in it, even when the channel changes."""
+        ...
+
+    async def get(self, subscriber: Subscriber) -> KeptPartner | None: ...
+
+    async def list(self) -> Sequence[KeptPartner]:
+        """All of them, by subscriber."""
+        ...
+
+
+# --- registration -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """What a batch of decisions came to: new decisions, new deliveries, and records that name no accepted
+    submission (shown beside the accounts, never in them)."""
+
+    decisions: int
+    deliveries: int
+    strays: int
+
+
+class Registry(Protocol):
+    async def register(self, decisions: Sequence[Decision]) -> Registered:
+        """Each decision once; a planned delivery for each recipient, with the next number of its partner,
+        its lane awake. What is there by the same decision is skipped."""
+        ...
+
+
+# --- dispatch -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """One partner on one channel. `endpoint` is where its rows leave today, without secrets: those are
+    `sealed_secrets`, under the key wrapped in `wrapped_key` (both None: there are none)."""
+
+    id: int
+    subscriber: Subscriber
+    endpoint: Endpoint
+    sealed_secrets: bytes | None = field(default=None, repr=False)
+    wrapped_key: bytes | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A delivery taken for an attempt, with all that its parcel is made of."""
+
+    attempt: Attempt
+    subscriber: Subscriber
+    sequence: int
+    kind: ParcelKind
+    revision: int
+    submission: UUID
+    sender: str
+    external_id: str
+    procedure: str
+    received_at: datetime
+    facts: Mapping[str, str]
+    sealed: bytes = field(repr=False)
+    wrapped_key: bytes = field(repr=False)
+    attachments: tuple[StoredAttachment, ...]
+
+
+class Lanes(Protocol):
+    async def lease(self, worker: str, limit: int, length: timedelta) -> Sequence[Lane]:
+        """Lanes that are due and held by nobody, now held by `worker` for `length`."""
+        ...
+
+    async def claim(self, worker: str, lane: int, limit: int, hold: timedelta) -> Sequence[Claim]:
+        """The lane's next due rows, in flight from now on. A row whose hold ended is claimed as a new
+        attempt. Raises LeaseLost if `worker` does not hold the lane."""
+        ...
+
+    async def renew(self, worker: str, lanes: Sequence[int], length: timedelta) -> set[int]:
+        """Lengthen the leases and the holds of their rows in flight; the lanes still held."""
+        ...
+
+    async def conclude(self, worker: str, lane: int, conclusions: Sequence[Conclusion]) -> Sequence[UUID]:
+        """Write what came of attempts, and the lane's next wake-up; gives the lane back. Stale bad news
+        (another attempt has begun, or the row is at rest) is refused, good news of the same sending is
+        welcome; one row's illegal move fails no other's. Returns the deliveries whose news was refused."""
+        ...
+
+    async def next_due(self) -> float | None:
+        """Seconds until the next lane is due (0 if one is now), None when all sleep."""
+        ...
+
+    async def wait(self, seconds: float) -> None:
+        """Until a lane may have become due, or this long."""
+        ...
+
+
+# --- replay -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which deliveries to send again: every field given must hold. None: any."""
+
+    deliveries: tuple[UUID, ...] | None = None
+    submission: UUID | None = None
+    subscriber: Subscriber | None = None
+    channel: str | None = None
+    procedure: str | None = None
+    cause: str | None = None
+    state: State = State.PARKED
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """An operator's order to send again. `matched` is fixed when it is given; `sent` have been planned
+    again so far; `skipped` had moved on by themselves meanwhile."""
+
+    id: UUID
+    author: str
+    reason: str
+    created_at: datetime
+    matched: int
+    sent: int
+    skipped: int
+    finished_at: datetime | None
+
+
+class Replays(Protocol):
+    async def begin(self, id: UUID, selection: Selection, author: str, reason: str) -> Replay:
+        """Fix what is matched. The same id again: the replay that is there."""
+        ...
+
+    async def send_again(self, limit: int) -> int:
+        """Plan the next items of unfinished replays again, as new sendings, their lanes awake; how many
+        items were treated."""
+        ...
+
+    async def replay(self, id: UUID) -> Replay | None: ...
+
+
+# --- the mailbox --------------------------------------------------------------------------------------
+
+
+class Mailboxes(Protocol):
+    async def acknowledge(self, subscriber: Subscriber, deliveries: Sequence[UUID]) -> Sequence[UUID]:
+        """The partner says it has these; those of them that are acknowledged now (again: still)."""
+        ...
+
+
+# --- accounts -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SubmissionAccount:
+    """accepted = routed + unroutable + set_aside + undecided, for one procedure."""
+
+    procedure: str
+    accepted: int
+    routed: int
+    unroutable: int
+    set_aside: int
+    undecided: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryAccount:
+    """named = the sum of `states`, for one procedure and channel. `named` is counted from the decisions,
+    `states` from the deliveries."""
+
+    procedure: str
+    channel: str
+    named: int
+    states: Mapping[State, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Accounts:
+    """The two equations, read in one transaction. `strays`: records beside the accounts."""
+
+    submissions: tuple[SubmissionAccount, ...]
+    deliveries: tuple[DeliveryAccount, ...]
+    missing: tuple[UUID, ...]
+    """Named by a decision, and not registered (at most 100 of them)."""
+    unnamed: tuple[UUID, ...]
+    """Registered, and named by no decision (at most 100 of them)."""
+    strays: int
+
+
+class Ledger(Protocol):
+    async def accounts(self) -> Accounts: ...

@@ -1,0 +1,143 @@
+"""What people and programs look at: reads of the store, in the shapes they ask for.
+
+Business of this port: answering `GET`, `hub deliveries` and the like. It changes nothing, decides nothing,
+and opens nothing that is sealed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+from uuid import UUID
+
+from hub.domain.decisions import Reason
+from hub.domain.identity import Subscriber
+from hub.domain.lifecycle import State
+from hub.ports.store import Claim
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptView:
+    sending: int
+    number: int
+    started_at: datetime
+    ended_at: datetime | None
+    outcome: str | None
+    """`delivered`, `deferred`, `refused`; `lost` when its worker died; None while it runs."""
+    cause: str | None
+    receipt: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryView:
+    id: UUID
+    submission: UUID
+    sender: str
+    external_id: str
+    procedure: str
+    subscriber: Subscriber
+    partner: str
+    channel: str
+    sequence: int
+    state: State
+    cause: str | None
+    attachments: tuple[int, ...]
+    reasons: tuple[Reason, ...]
+    created_at: datetime
+    changed_at: datetime
+    due_at: datetime | None
+    attempts: tuple[AttemptView, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class JournalLine:
+    at: datetime
+    event: str
+    delivery: UUID | None
+    actor: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class SubmissionView:
+    """`state`: `accepted` (not decided yet), `routed`, `unroutable` or `set_aside`; `explanation`: what an
+    unroutable one's rules looked for, or why it was set aside."""
+
+    id: UUID
+    sender: str
+    external_id: str
+    procedure: str
+    received_at: datetime
+    state: str
+    snapshot: int | None
+    explanation: tuple[str, ...]
+    deliveries: tuple[DeliveryView, ...]
+    journal: tuple[JournalLine, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryFilter:
+    """Every field given must hold. `sender` limits what a sender's token may see."""
+
+    sender: str | None = None
+    subscriber: Subscriber | None = None
+    channel: str | None = None
+    procedure: str | None = None
+    state: State | None = None
+    cause: str | None = None
+    submission: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryPage:
+    """`next`: the key of the following page, None on the last."""
+
+    items: tuple[DeliveryView, ...]
+    next: tuple[datetime, UUID] | None
+
+
+@dataclass(frozen=True, slots=True)
+class ParkedGroup:
+    """Parked deliveries that share a cause."""
+
+    cause: str
+    channel: str
+    deliveries: int
+    partners: int
+    first_at: datetime
+    last_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class MailboxItem:
+    """A parcel that lies in a partner's mailbox, with the key of its submission to open it."""
+
+    claim: Claim = field(repr=False)
+    state: State
+
+
+class Views(Protocol):
+    async def submission(self, id: UUID) -> SubmissionView | None: ...
+
+    async def deliveries(
+        self, where: DeliveryFilter, after: tuple[datetime, UUID] | None, limit: int
+    ) -> DeliveryPage:
+        """By (created_at, id), without their attempts."""
+        ...
+
+    async def parked(self) -> Sequence[ParkedGroup]: ...
+
+    async def mailbox(self, subscriber: Subscriber, after: int, limit: int) -> Sequence[MailboxItem]:
+        """A partner's deliveries not yet acknowledged, withdrawn, expired or returned, with a sequence
+        number above `after`, in that order."""
+        ...
+
+    async def parcel(self, delivery: UUID) -> MailboxItem | None:
+        """One delivery with all its parcel is made of, whatever its state."""
+        ...
+
+    async def counts(self) -> dict[str, int]:
+        """Gauges for metrics: `submissions.accepted`, `deliveries.<state>`, `tray.letters`."""
+        ...

@@ -1,0 +1,120 @@
+"""Parcels (plis): from a claimed delivery to what its partner gets.
+
+A parcel's files are a function of the delivery alone: built twice, they are equal, byte for byte. Business
+of this room: opening the sealed document, safe names, the hub's own description (file 0), and streams of
+the attachments. It sends nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from hub.domain.document import Document, OfferedFile, canonical
+from hub.domain.filenames import safe_names
+from hub.ports.attachments import Attachments
+from hub.ports.connector import Parcel, ParcelFile
+from hub.ports.keyring import DataKey, Keyring
+from hub.ports.store import Claim
+
+DESCRIPTION = "submission.json"
+
+
+class ParcelRoom:
+    """`title` gives a procedure's title by its code."""
+
+    def __init__(self, attachments: Attachments, keyring: Keyring, title: Callable[[str], str]) -> None:
+        self._attachments = attachments
+        self._keyring = keyring
+        self._title = title
+
+    def build(self, claim: Claim) -> Parcel:
+        """Raises MissingKey (the submission was purged) or Tampered."""
+        key = self._keyring.unwrap(claim.wrapped_key)
+        document = Document.parse(self._keyring.open(key, claim.sealed, claim.submission.bytes))
+        locations = {stored.facts.number: stored.location for stored in claim.attachments}
+        given = [file for file in document.files if file.number in locations]
+        names = safe_names((file.number, file.name) for file in given)
+        files = tuple(
+            ParcelFile(
+                number=file.number,
+                name=names[file.number],
+                original=file.name,
+                type=file.type,
+                media_type=file.media_type,
+                size=file.size,
+                sha256=file.sha256,
+                open=self._opener(locations[file.number], key),
+            )
+            for file in given
+        )
+        return Parcel(
+            attempt=claim.attempt,
+            subscriber=claim.subscriber,
+            sequence=claim.sequence,
+            sender=claim.sender,
+            external_id=claim.external_id,
+            procedure=claim.procedure,
+            procedure_title=self._title(claim.procedure),
+            kind=claim.kind,
+            revision=claim.revision,
+            received_at=claim.received_at,
+            files=(_description(claim, document, given, names), *files),
+        )
+
+    def _opener(self, location: str, key: DataKey) -> Callable[[int, int | None], AsyncIterator[bytes]]:
+        return lambda start, end: self._attachments.read(location, key, start, end)
+
+
+def _description(
+    claim: Claim, document: Document, given: list[OfferedFile], names: Mapping[int, str]
+) -> ParcelFile:
+    """File 0: what the partner's software needs to file the parcel, with its digests."""
+    told: dict[str, Any] = {
+        "delivery": str(claim.attempt.delivery),
+        "sequence": claim.sequence,
+        "revision": claim.revision,
+        "kind": claim.kind.value,
+        "sender": claim.sender,
+        "external_id": claim.external_id,
+        "procedure": claim.procedure,
+        "recipient": {"siret": claim.subscriber.siret, "branch": claim.subscriber.branch},
+        "received_at": rfc3339(claim.received_at),
+        "facts": dict(document.facts),
+        "applicant": document.applicant,
+        "content": document.content,
+        "files": [
+            {
+                "number": file.number,
+                "name": names[file.number],
+                "original_name": file.name,
+                "type": file.type,
+                "media_type": file.media_type,
+                "size": file.size,
+                "sha256": file.sha256,
+            }
+            for file in given
+        ],
+    }
+    content = canonical(told)
+
+    async def read(start: int, end: int | None) -> AsyncIterator[bytes]:
+        yield content[start:end]
+
+    return ParcelFile(
+        number=0,
+        name=DESCRIPTION,
+        original=DESCRIPTION,
+        type="description",
+        media_type="application/json",
+        size=len(content),
+        sha256=hashlib.sha256(content).hexdigest(),
+        open=read,
+    )
+
+
+def rfc3339(instant: datetime) -> str:
+    """UTC, microseconds, `Z`: one text for one instant."""
+    return instant.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

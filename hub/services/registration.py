@@ -1,0 +1,60 @@
+"""Registration: writes each decision, with its planned deliveries and their awakened lanes, into the store.
+
+One transaction for a page; what is there by the same decision is skipped, so reading a page again is
+harmless.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from hub.domain.decisions import Decision
+from hub.domain.errors import Invalid
+from hub.ports.log import Entry, LogReader, Record
+from hub.ports.store import Registry
+
+GROUP = "registration"
+
+log = structlog.get_logger()
+
+
+class RegistrationRoom:
+    """`read` turns a record into a decision (see `hub.wire`); it raises Invalid."""
+
+    def __init__(self, registry: Registry, read: Callable[[Record], Decision], page: int = 500) -> None:
+        self._registry = registry
+        self._read = read
+        self._page = page
+
+    async def run_once(self, reader: LogReader, wait: float) -> int:
+        """One page of decisions; waits up to `wait` seconds for the first. How many were read."""
+        entries = await reader.read(self._page, wait)
+        if not entries:
+            return 0
+        decisions = self._distinct(entries)
+        if decisions:
+            registered = await self._registry.register(decisions)
+            log.info(
+                "decisions.registered",
+                decisions=registered.decisions,
+                deliveries=registered.deliveries,
+                strays=registered.strays,
+            )
+        await reader.done(entries)
+        return len(entries)
+
+    def _distinct(self, entries: Sequence[Entry]) -> list[Decision]:
+        """A letter that was carried twice stands in the log twice, with the same decision."""
+        found: dict[tuple[bytes, int], Decision] = {}
+        for entry in entries:
+            try:
+                decision = self._read(entry.record)
+            except Invalid:
+                log.error(
+                    "record.set_aside", partition=entry.position.partition, offset=entry.position.offset
+                )
+                continue
+            found.setdefault((decision.submission.bytes, decision.number), decision)
+        return list(found.values())

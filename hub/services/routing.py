@@ -1,0 +1,88 @@
+"""Routing: from each submission's record to one decision, by the rule book in force when it was received.
+
+Reads and writes the log; reads the rule book; knows no store. A record that cannot be read is decided too:
+set aside, with a reason and never its bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from uuid import UUID
+
+import structlog
+
+from hub.domain.decisions import Decision, Routed, SetAside, Unroutable
+from hub.domain.errors import Invalid
+from hub.domain.matching import FIRST, decide
+from hub.domain.submission import RoutingFacts
+from hub.ports.log import Entry, Log, LogReader, Record, Topic
+from hub.services.library import Library
+
+GROUP = "routing"
+_UNDECIDED_BY_ANY_BOOK = 0
+
+log = structlog.get_logger()
+
+
+class RoutingRoom:
+    """`read` and `write` turn records into values and back (see `hub.wire`); `read` raises Invalid."""
+
+    def __init__(
+        self,
+        journey: Log,
+        library: Library,
+        read: Callable[[Record], RoutingFacts],
+        write: Callable[[Decision], Record],
+        page: int = 500,
+    ) -> None:
+        self._journey = journey
+        self._library = library
+        self._read = read
+        self._write = write
+        self._page = page
+
+    async def run_once(self, reader: LogReader, wait: float) -> int:
+        """One page of submissions; waits up to `wait` seconds for the first. How many were read."""
+        entries = await reader.read(self._page, wait)
+        decisions = [decision for entry in entries if (decision := await self._decide(entry)) is not None]
+        if decisions:
+            await self._journey.append(Topic.ROUTINGS, [self._write(decision) for decision in decisions])
+        if entries:
+            await reader.done(entries)
+        return len(entries)
+
+    async def _decide(self, entry: Entry) -> Decision | None:
+        try:
+            facts = self._read(entry.record)
+        except Invalid:
+            return self._set_aside(entry)
+        decision = decide(facts, await self._library.at(facts.received_at))
+        log.info(
+            "submission.routed",
+            submission=str(facts.submission),
+            procedure=facts.procedure,
+            snapshot=decision.snapshot,
+            verdict=verdict_word(decision),
+            recipients=len(decision.verdict.recipients) if isinstance(decision.verdict, Routed) else 0,
+        )
+        return decision
+
+    def _set_aside(self, entry: Entry) -> Decision | None:
+        """The key still names the submission, unless it too is damaged; then only the position is told."""
+        position = entry.position
+        log.error("record.set_aside", partition=position.partition, offset=position.offset)
+        if len(entry.record.key) != 16:
+            return None
+        name = UUID(bytes=entry.record.key)
+        return Decision(name, FIRST, _UNDECIDED_BY_ANY_BOOK, SetAside("unreadable_record"))
+
+
+def verdict_word(decision: Decision) -> str:
+    """`routed`, `unroutable` or `set_aside`."""
+    match decision.verdict:
+        case Routed():
+            return "routed"
+        case Unroutable():
+            return "unroutable"
+        case SetAside():
+            return "set_aside"

@@ -1,0 +1,66 @@
+"""Settings: what an operator may choose, each by an environment variable `HUB_…` or the command line.
+
+One frozen class, one section for each room. `hub check` validates them without starting anything.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="HUB_", frozen=True, hide_input_in_errors=True)
+
+    folder: Path = Field(Path("var/hub"), description="Where the hub keeps what it keeps.")
+    rules: Path | None = Field(None, description="The rules folder; default: the one that is installed.")
+    partners: Path | None = Field(None, description="The partners file (YAML or JSON).")
+
+    # The store. None: the embedded PostgreSQL in `folder`.
+    database_url: SecretStr | None = None
+    database_connections: int = Field(16, ge=4, le=200)
+    log_partitions: int = Field(4, ge=1, le=64)
+
+    # The key that wraps every submission's key: from the environment (base64, 32 bytes), or a file.
+    key: SecretStr | None = None
+    key_file: Path | None = Field(None, description="Default: `folder`/hub.key, made at the first start.")
+
+    # The HTTP door.
+    host: str = "127.0.0.1"
+    port: int = Field(8080, ge=0, le=65535)
+    tls_certificate: Path | None = None
+    tls_key: Path | None = None
+    public_url: str | None = Field(None, description="How partners reach this hub; default: host and port.")
+    link_lifetime: float = Field(72 * 3600, gt=0, description="Seconds a signed link is good for.")
+    post_time: float = Field(3600, gt=0, le=3600, description="Seconds a post may take.")
+    body_limit: int = Field(1_200_000_000, gt=0, description="Bytes of a multipart post.")
+    json_limit: int = Field(1_200_000, gt=0, description="Bytes of a JSON post, or of a line of a batch.")
+    rate_limit: float = Field(200, gt=0, description="Submissions a second for each sender.")
+    in_flight_limit: int = Field(50, gt=0, description="Posts at once for each sender.")
+    disk_reserve: float = Field(0.05, ge=0, lt=1, description="Share of the disk kept free: below it, 503.")
+
+    # The rule book.
+    rules_lead: float = Field(5, ge=0, description="Seconds between publishing and being in force.")
+
+    # Dispatch.
+    retry_waits: Annotated[tuple[float, ...], NoDecode] = Field(
+        (5, 60, 300, 1800, 7200, 18000, 36000, *[86400] * 6),
+        description="Seconds before each further attempt, separated by commas; after the last: parked.",
+    )
+    attempt_limit: float = Field(30, gt=0, description="Seconds to wait for a partner's silent server.")
+    lanes_at_once: int = Field(200, ge=1)
+    page: int = Field(20, ge=1, le=500, description="Deliveries of one lane taken at once.")
+    lease: float = Field(30, ge=1, description="Seconds a worker holds a lane before it must renew.")
+    stop_grace: float = Field(20, ge=0, description="Seconds that running deliveries have when stopping.")
+
+    log_format: str = Field("auto", pattern="^(auto|json|console)$")
+
+    @field_validator("retry_waits", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(float(part) for part in value.split(",") if part.strip())
+        return value

@@ -1,0 +1,66 @@
+"""Logs: one wide structured line for each step, on standard error.
+
+Business of this room: their form. It also stands guard: an exception is logged by its type and the lines
+of our own code it passed, never by its text or its values, which may be somebody's.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+from collections.abc import MutableMapping
+from typing import Any
+
+import structlog
+
+
+def configure(form: str) -> None:
+    """`form`: `json`, `console`, or `auto` (console on a terminal)."""
+    console = form == "console" or (form == "auto" and sys.stderr.isatty())
+    renderer = structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer()
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _places_only,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    # Libraries write of addresses, headers and statements: only their alarms, without their texts.
+    root = logging.getLogger()
+    root.handlers = [_TypeOnly()]
+    root.setLevel(logging.ERROR)
+
+
+def _places_only(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    told = event.pop("exc_info", None)
+    if told:
+        error = told if isinstance(told, BaseException) else sys.exc_info()[1]
+        if error is not None:
+            event["error"] = type(error).__name__
+            event["places"] = places(error)
+    return event
+
+
+def places(error: BaseException) -> list[str]:
+    """Where an exception passed: `file:line function`, without texts or values; the innermost last."""
+    frames = traceback.extract_tb(error.__traceback__)[-8:]
+    return [f"{frame.filename.rpartition('/')[2]}:{frame.lineno} {frame.name}" for frame in frames]
+
+
+class _TypeOnly(logging.Handler):
+    """A library's error: which logger, where, and the exception's type."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        structlog.get_logger().error(
+            "library.error",
+            library=record.name,
+            place=f"{record.filename}:{record.lineno}",
+            error=type(error).__name__ if error is not None else None,
+        )

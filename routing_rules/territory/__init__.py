@@ -1,0 +1,1 @@
+"""The official places of each vintage as compact datasets, and the script that derives them."""

@@ -1,0 +1,85 @@
+"""What the conformance suites stand on: a fresh, migrated database for each test, and the rooms on it.
+
+Business of this file: building adapters. What they must hold is said in the suites.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from hub.adapters.postgres.database import Database
+from hub.adapters.postgres.intake import PostgresIntake
+from hub.adapters.postgres.ledger import PostgresLedger
+from hub.adapters.postgres.partners import PostgresPartners
+from hub.adapters.postgres.registry import PostgresRegistry
+from hub.adapters.postgres.rule_books import PostgresRuleBooks
+from hub.adapters.postgres.tray import PostgresTray
+from hub.ports.store import Intake, Ledger, Partners, Registry, RuleBooks, Tray
+
+
+@pytest_asyncio.fixture
+async def fresh_dsn(postgres_dsn: str, database_template: str) -> AsyncIterator[str]:
+    """The address of a migrated database of this test's own, for those who open it themselves."""
+    name = f"conformance_{uuid4().hex[:12]}"
+    await _order(postgres_dsn, f"CREATE DATABASE {name} TEMPLATE {database_template}")
+    yield urlsplit(postgres_dsn)._replace(path=f"/{name}").geturl()
+    # Not WITH (FORCE): that would also end the server's own vacuum, which takes more rights than a hub has.
+    await _order(
+        postgres_dsn,
+        f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}' AND usename = user",
+    )
+    await _order(postgres_dsn, f"DROP DATABASE {name}")
+
+
+@pytest_asyncio.fixture
+async def database(fresh_dsn: str) -> AsyncIterator[Database]:
+    """An opened Database on a migrated database of this test's own."""
+    database = await Database.open(fresh_dsn)
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+def intake(database: Database) -> Intake:
+    return PostgresIntake(database)
+
+
+@pytest_asyncio.fixture
+async def tray(database: Database) -> AsyncIterator[Tray]:
+    tray = PostgresTray(database)
+    yield tray
+    await tray.close()
+
+
+@pytest.fixture
+def rule_books(database: Database) -> RuleBooks:
+    return PostgresRuleBooks(database)
+
+
+@pytest.fixture
+def partners(database: Database) -> Partners:
+    return PostgresPartners(database)
+
+
+@pytest.fixture
+def registry(database: Database) -> Registry:
+    return PostgresRegistry(database)
+
+
+@pytest.fixture
+def ledger(database: Database) -> Ledger:
+    return PostgresLedger(database)
+
+
+async def _order(dsn: str, statement: str) -> None:
+    connection = await asyncpg.connect(dsn, timeout=10)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()

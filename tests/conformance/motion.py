@@ -1,0 +1,148 @@
+"""Deliveries set in motion, steps of a worker, and what must hold of lanes whatever happened."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import UUID
+
+from hub.adapters.postgres.database import Database
+from hub.adapters.postgres.intake import PostgresIntake
+from hub.adapters.postgres.lanes import PostgresLanes
+from hub.adapters.postgres.partners import PostgresPartners
+from hub.adapters.postgres.registry import PostgresRegistry
+from hub.domain.delivery import Attempt, Conclusion, Deferred, Delivered, Refused
+from hub.domain.lifecycle import State
+from hub.ports.store import Claim
+from tests.conformance.samples import partner, routed, rows, submission
+
+NOW = timedelta(0)
+MINUTE = timedelta(minutes=1)
+
+
+async def plant(
+    database: Database, numbers: Sequence[int], to: Sequence[int] = (1,), channel: str = "sftp"
+) -> list[UUID]:
+    """Accept these submissions and register a delivery of each for each of these partners. The deliveries'
+    names, by submission, then partner."""
+    await PostgresIntake(database).accept([submission(number) for number in numbers])
+    await PostgresPartners(database).keep([(partner(one, channel), None, None) for one in to])
+    decisions = [routed(number, to) for number in numbers]
+    await PostgresRegistry(database).register(decisions)
+    named = await rows(
+        database, "SELECT id, submission, sequence FROM delivery ORDER BY sequence, subscriber"
+    )
+    order = {submission(number).id: place for place, number in enumerate(numbers)}
+    return [
+        row["id"]
+        for row in sorted(named, key=lambda r: order.get(r["submission"], -1))
+        if row["submission"] in order
+    ]
+
+
+async def lease_one(lanes: PostgresLanes, worker: str, length: timedelta = MINUTE) -> int:
+    """The only lane that is due."""
+    [lane] = await lanes.lease(worker, 10, length)
+    return lane.id
+
+
+async def take(
+    lanes: PostgresLanes, worker: str, *, lease: timedelta = MINUTE, hold: timedelta = MINUTE
+) -> tuple[int, Sequence[Claim]]:
+    """Lease the only lane that is due and claim what is due in it."""
+    lane = await lease_one(lanes, worker, lease)
+    return lane, await lanes.claim(worker, lane, 100, hold)
+
+
+async def park(database: Database, cause: str = "sftp.denied") -> None:
+    """Everything that is due, in one attempt."""
+    lanes = PostgresLanes(database)
+    for lane in await lanes.lease("parker", 1000, MINUTE):
+        claims = await lanes.claim("parker", lane.id, 1000, MINUTE)
+        await lanes.conclude("parker", lane.id, [refused(claim.attempt, cause) for claim in claims])
+
+
+def delivered(attempt: Attempt, receipt: str = "/depot/1") -> Conclusion:
+    return Conclusion(attempt, State.DELIVERED, Delivered(receipt))
+
+
+def waiting(attempt: Attempt, wait: timedelta = MINUTE, cause: str = "sftp.timeout") -> Conclusion:
+    return Conclusion(attempt, State.WAITING, Deferred(cause), wait)
+
+
+def refused(attempt: Attempt, cause: str = "sftp.denied") -> Conclusion:
+    return Conclusion(attempt, State.PARKED, Refused(cause))
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A delivery's row."""
+
+    state: State
+    sending: int
+    attempt: int
+    cause: str | None
+    due_in: float | None
+
+
+async def standing(database: Database, delivery: UUID) -> Standing:
+    [row] = await rows(
+        database,
+        "SELECT state, sending, attempt, cause,"
+        " EXTRACT(EPOCH FROM due_at - clock_timestamp())::float8 AS due_in FROM delivery WHERE id = $1",
+        delivery,
+    )
+    return Standing(State(row["state"]), row["sending"], row["attempt"], row["cause"], row["due_in"])
+
+
+async def attempts(database: Database, delivery: UUID) -> list[tuple[int, int, str | None, bool]]:
+    """(sending, number, outcome, whether it ended), in order."""
+    found = await rows(
+        database,
+        "SELECT sending, number, outcome, ended_at IS NOT NULL AS ended FROM attempt WHERE delivery = $1"
+        " ORDER BY sending, number",
+        delivery,
+    )
+    return [(row["sending"], row["number"], row["outcome"], row["ended"]) for row in found]
+
+
+async def lane_due_in(database: Database, lane: int) -> float | None:
+    """Seconds until the lane's due time; None: it sleeps."""
+    [row] = await rows(
+        database,
+        "SELECT EXTRACT(EPOCH FROM due_at - clock_timestamp())::float8 AS due_in FROM lane WHERE id = $1",
+        lane,
+    )
+    seconds: float | None = row["due_in"]
+    return seconds
+
+
+async def journal(database: Database, event: str) -> list[tuple[UUID, str, str]]:
+    """(delivery, actor, detail) of each line about this event, in order."""
+    found = await rows(
+        database, "SELECT delivery, actor, detail FROM journal WHERE event = $1 ORDER BY id", event
+    )
+    return [(row["delivery"], row["actor"], row["detail"]) for row in found]
+
+
+async def assert_nothing_is_forgotten(database: Database) -> None:
+    """Every row in motion has a due time and lies in a lane that wakes for it: not later than the row is
+    due, or, while a worker holds the lane, at the end of its lease."""
+    wrong = await rows(
+        database,
+        """
+        SELECT delivery.id, delivery.state, delivery.due_at, lane.due_at, lane.holder, lane.lease_until
+        FROM delivery LEFT JOIN lane ON lane.id = delivery.lane
+        WHERE (delivery.state IN ('planned', 'in_flight', 'waiting')
+               AND (delivery.due_at IS NULL OR lane.due_at IS NULL
+                    OR lane.due_at > GREATEST(delivery.due_at, lane.lease_until)))
+           OR (delivery.state NOT IN ('planned', 'in_flight', 'waiting') AND delivery.due_at IS NOT NULL)
+        """,
+    )
+    assert not wrong
+    half_held = await rows(
+        database,
+        "SELECT id FROM lane WHERE (holder IS NULL) <> (lease_until IS NULL) OR (holder IS NOT NULL AND due_at IS NULL)",
+    )
+    assert not half_held

@@ -1,0 +1,109 @@
+"""What every store must hold of the partners an operator declares."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+from hub.adapters.postgres.database import Database
+from hub.adapters.postgres.intake import PostgresIntake
+from hub.adapters.postgres.partners import PostgresPartners
+from hub.adapters.postgres.registry import PostgresRegistry
+from hub.ports.store import Intake, Partners, Registry
+from tests.conformance.samples import (
+    WatchedDatabase,
+    numbers_by_partner,
+    partner,
+    routed,
+    rows,
+    submissions,
+    subscriber,
+)
+
+
+async def test_a_partner_is_read_again_as_it_was_kept(partners: Partners) -> None:
+    kept = (partner(1, "sftp", host="sftp.exemple", port=22, folders=["a", "b"]), b"sealed", b"wrapped")
+    await partners.keep([kept, (partner(2, "mail"), None, None)])
+    assert await partners.get(subscriber(1)) == kept
+    assert await partners.get(subscriber(2)) == (partner(2, "mail"), None, None)
+    assert await partners.get(subscriber(3)) is None
+
+
+async def test_all_partners_are_listed_by_subscriber(partners: Partners) -> None:
+    await partners.keep([(partner(number), None, None) for number in (3, 1, 2)])
+    assert [kept[0] for kept in await partners.list()] == [partner(1), partner(2), partner(3)]
+
+
+async def test_keeping_nothing_changes_nothing(partners: Partners) -> None:
+    await partners.keep([(partner(1), None, None)])
+    await partners.keep([])
+    assert len(await partners.list()) == 1
+
+
+async def test_keeping_a_partner_again_replaces_all_but_its_running_number(
+    partners: Partners, intake: Intake, registry: Registry, database: Database
+) -> None:
+    await intake.accept(submissions(3))
+    await partners.keep([(partner(1, "sftp", host="a"), b"sealed", b"wrapped")])
+    await registry.register([routed(number, [1]) for number in range(2)])
+    for _ in range(2):
+        await partners.keep([(partner(1, "webhook", url="b"), None, None)])
+    assert await partners.get(subscriber(1)) == (partner(1, "webhook", url="b"), None, None)
+    await registry.register([routed(2, [1])])
+    assert await numbers_by_partner(database) == {str(subscriber(1)): [1, 2, 3]}
+
+
+async def test_a_partner_whose_channel_changes_keeps_its_lane_for_what_is_in_it(
+    partners: Partners, intake: Intake, registry: Registry, database: Database
+) -> None:
+    await intake.accept(submissions(2))
+    await partners.keep([(partner(1, "sftp"), None, None)])
+    await registry.register([routed(0, [1])])
+    await partners.keep([(partner(1, "webhook"), None, None)])
+    await registry.register([routed(1, [1])])
+    found = await rows(
+        database,
+        "SELECT delivery.channel AS delivery, lane.channel AS lane FROM delivery JOIN lane ON lane.id = lane"
+        " ORDER BY sequence",
+    )
+    assert [tuple(row) for row in found] == [("sftp", "sftp"), ("webhook", "webhook")]
+
+
+async def test_a_partner_that_was_registered_for_before_it_was_declared_keeps_its_number(
+    partners: Partners, intake: Intake, registry: Registry, database: Database
+) -> None:
+    await intake.accept(submissions(2))
+    await registry.register([routed(0, [1])])
+    kept = await partners.get(subscriber(1))
+    assert kept is not None
+    assert (kept[0].name, kept[0].endpoint.channel) == (str(subscriber(1)), "mailbox")
+    await partners.keep([(partner(1, "sftp"), None, None)])
+    await registry.register([routed(1, [1])])
+    assert await numbers_by_partner(database) == {str(subscriber(1)): [1, 2]}
+
+
+async def test_declaring_and_registering_at_once_never_deadlocks_nor_loses_a_number(fresh_dsn: str) -> None:
+    database = await WatchedDatabase.watch(fresh_dsn)
+    intake, partners, registry = (
+        PostgresIntake(database),
+        PostgresPartners(database),
+        PostgresRegistry(database),
+    )
+    await intake.accept(submissions(120))
+
+    async def declare(seed: int) -> None:
+        order = random.Random(seed).sample(range(20), 20)
+        for channel in ("sftp", "webhook", "mail"):
+            await partners.keep([(partner(one, channel), None, None) for one in order])
+
+    async def decide(seed: int) -> None:
+        dice = random.Random(seed)
+        for start in range(0, 120, 30):
+            names = dice.sample(range(start, start + 30), 30)
+            await registry.register([routed(name, [name % 20, (name * 7 + 1) % 20]) for name in names])
+
+    await asyncio.gather(*(declare(seed) for seed in range(4)), *(decide(seed) for seed in range(4)))
+    for numbers in (await numbers_by_partner(database)).values():
+        assert numbers == list(range(1, len(numbers) + 1))
+    assert database.deadlocks == 0
+    await database.close()
