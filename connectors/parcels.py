@@ -41,8 +41,8 @@ async def each(
 def own_fault(fault: HubError) -> Outcome:
     """The parcel cannot be read on our side: no fault of the partner, and none of its neighbours."""
     if isinstance(fault, Tampered | MissingKey):
-        return Refused("hub.unreadable", About.PARCEL)
-    return Deferred("hub.unavailable", About.PARCEL)
+        return Refused("hub.content_unreadable", About.PARCEL)
+    return Deferred("hub.content_away", About.PARCEL)
 
 
 def exhausted(fault: BaseException | None) -> Deferred | None:

@@ -141,8 +141,9 @@ def _read(endpoint: Endpoint) -> tuple[_Target | None, Sequence[str]]:
     directory = reading.text("directory", ".")
     host_key = _public_key(reading, reading.text("host_key"))
     password = reading.secret("password")
-    private_key = _private_key(reading, reading.secret("private_key"))
-    if "private_key" not in endpoint.secrets and password is None:
+    key_text = reading.secret("private_key")
+    private_key = _private_key(reading, key_text)
+    if key_text is None and password is None:
         reading.wrong("private_key", "or password is missing")
     flaws = reading.finish()
     if host_key is None or flaws:

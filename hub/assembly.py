@@ -36,7 +36,7 @@ from hub.adapters.postgres.tokens import PostgresTokens
 from hub.adapters.postgres.tray import PostgresTray
 from hub.adapters.postgres.views import PostgresViews
 from hub.adapters.rules.cases import failing_cases
-from hub.adapters.rules.files import read_partners, read_rules
+from hub.adapters.rules.files import RuleFolder, read_partners, read_rules
 from hub.adapters.rules.territory import load_territory
 from hub.adapters.system.clock import SystemClock
 from hub.domain.errors import RuleBookError, SettingsError
@@ -45,10 +45,11 @@ from hub.domain.partner import Endpoint, Partner
 from hub.domain.retry import RetryPolicy
 from hub.domain.territory import Territory
 from hub.entrypoints import workers
-from hub.entrypoints.http.access import Limits
-from hub.entrypoints.http.app import Rooms, build
+from hub.entrypoints.http.app import build
+from hub.entrypoints.http.limits import Limits
 from hub.entrypoints.http.links import Links
-from hub.entrypoints.http.server import HttpDoor
+from hub.entrypoints.http.rooms import Rooms
+from hub.entrypoints.http.server import Listening, serve
 from hub.ports.connector import Connector, Surroundings
 from hub.ports.keyring import Keyring
 from hub.ports.store import Ledger, Replays, RuleBooks
@@ -86,9 +87,11 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """What the operator declared in files: rules with their territory, and partners (None: as before)."""
+    """What the operator declared in files: rules with their cases and territory, the rule book they make
+    with the partners' subscriptions, and the partners (None: as before)."""
 
-    procedures: RuleBookFile
+    rules: RuleFolder
+    book: RuleBookFile
     territories: Mapping[str, Territory]
     partners: tuple[Partner, ...] | None
 
@@ -103,17 +106,20 @@ def declared(settings: Settings) -> Declared:
     subscriptions = [] if told is None else _subscriptions(told)
     book = RuleBookFile(territory=newest, procedures=list(rules.procedures), subscriptions=subscriptions)
     rule_book(book.procedures, book.subscriptions, territories[newest])
-    return Declared(book, territories, None if told is None else _partners(told))
+    return Declared(rules, book, territories, None if told is None else _partners(told))
 
 
 def faults(settings: Settings) -> list[str]:
     """What `hub check` finds: a sentence for each fault in rules, cases and partners."""
     try:
-        found = declared(settings)
-        folder = rules_folder(settings)
-        sentences = list(failing_cases(read_rules(folder), found.territories[found.procedures.territory]))
+        return flaws_in(settings, declared(settings))
     except RuleBookError as error:
         return [str(error)]
+
+
+def flaws_in(settings: Settings, found: Declared) -> list[str]:
+    """What is wrong with what was declared. Raises RuleBookError."""
+    sentences = list(failing_cases(found.rules, found.territories[found.book.territory]))
     known = connectors(Surroundings(link=lambda *_: "", now=lambda: 0.0))
     for partner in found.partners or ():
         connector = known.get(partner.endpoint.channel)
@@ -182,7 +188,11 @@ class Ground:
     settings: Settings
     database: Database
     keyring: Keyring
-    notice: str | None
+    embedded: EmbeddedPostgres | None
+
+    @property
+    def notice(self) -> str | None:
+        return None if self.embedded is None else self.embedded.notice
 
     @property
     def views(self) -> Views:
@@ -214,12 +224,11 @@ async def ground(settings: Settings, *, alone: bool) -> AsyncIterator[Ground]:
                 settings.folder / "postgres", run_as=os.environ.get("HUB_POSTGRES_USER")
             )
             found = None if alone else await embedded.running()
-            dsn = found or await stack.enter_async_context(_started(embedded))
+            dsn = found if found is not None else await stack.enter_async_context(_started(embedded))
         await migrate(dsn)
         database = await Database.open(dsn, settings.database_connections)
         stack.push_async_callback(database.close)
-        notice = None if embedded is None else embedded.notice
-        yield Ground(settings, database, _keyring(settings), notice)
+        yield Ground(settings, database, await _keyring(settings, database), embedded)
 
 
 @asynccontextmanager
@@ -228,12 +237,17 @@ async def _started(embedded: EmbeddedPostgres) -> AsyncIterator[str]:
         yield embedded.dsn
 
 
-def _keyring(settings: Settings) -> Keyring:
+async def _keyring(settings: Settings, database: Database) -> Keyring:
     if settings.key is not None:
         return LocalKeyring.from_base64(settings.key.get_secret_value())
     if settings.key_file is not None:
         return LocalKeyring.from_file(settings.key_file, create=False)
-    return LocalKeyring.from_file(settings.folder / "hub.key", create=True)
+    path = settings.folder / "hub.key"
+    counts = await PostgresViews(database).counts()
+    if not path.exists() and counts["submissions.accepted"]:
+        # A new key would open nothing of what is there, and nobody would notice before the first attempt.
+        raise SettingsError(f"{path} is gone, and what was accepted is sealed under it: put it back")
+    return LocalKeyring.from_file(path, create=True)
 
 
 # --- the running hub ----------------------------------------------------------------------------------
@@ -249,14 +263,13 @@ class Running:
 
 
 async def run(
-    settings: Settings, stopping: asyncio.Event, ready: Callable[[Running], Awaitable[None] | None]
+    settings: Settings, stopping: asyncio.Event, ready: Callable[[Running], None]
 ) -> None:
     """The whole hub in this process, until `stopping` is set. Raises SettingsError, RuleBookError or
     Unavailable when it cannot start."""
-    found = faults(settings)
-    if found:
+    files = declared(settings)
+    if found := flaws_in(settings, files):
         raise SettingsError("\n".join(found))
-    files = await asyncio.to_thread(declared, settings)
     async with AsyncExitStack() as stack:
         base = await stack.enter_async_context(ground(settings, alone=True))
         clock = SystemClock()
@@ -268,8 +281,9 @@ async def run(
         attachments = LocalAttachments(settings.folder / "attachments")
         intake_store = PostgresIntake(base.database)
         parcels = ParcelRoom(attachments, base.keyring, library.title)
-        door = HttpDoor(settings.host, settings.port, settings.tls_certificate, settings.tls_key)
-        links = Links(base.keyring, settings.public_url or door.url, settings.link_lifetime, clock.now)
+        here = Listening(settings.host, settings.port, settings.tls_certificate is not None).url
+        lifetime = timedelta(seconds=settings.link_lifetime)
+        links = Links(base.keyring, settings.public_url or here, lifetime, clock.now)
         known = connectors(Surroundings(link=links.link, now=clock.now))
         for connector in known.values():
             stack.push_async_callback(connector.close)
@@ -301,6 +315,7 @@ async def run(
                 attachments=attachments,
                 clock=clock,
                 limits=_limits(settings),
+                readiness=lambda: _readiness(base, library),
             )
         )
         loops: dict[str, Callable[[], Awaitable[None]]] = {
@@ -322,17 +337,22 @@ async def run(
         async with asyncio.TaskGroup() as tasks:
             for name, life in loops.items():
                 tasks.create_task(workers.keep(name, life, stopping), name=name)
-            tasks.create_task(door.serve(app, stopping, settings.stop_grace), name="http")
-            await door.opened()
-            told = ready(Running(door.url, base.notice, snapshot))
-            if told is not None:
-                await told
+            async with serve(
+                app,
+                settings.host,
+                settings.port,
+                settings.tls_certificate,
+                settings.tls_key,
+                settings.stop_grace,
+            ):
+                ready(Running(here, base.notice, snapshot))
+                await stopping.wait()
 
 
 async def _publish(base: Ground, editions: RuleBooks, files: Declared, endpoints: EndpointRoom) -> int:
     """Make what the files say the rule book in force, if it is not already. Partners come first, so that
     no decision ever names one that is not known."""
-    book = files.procedures
+    book = files.book
     if files.partners is None:
         book = await _with_known_subscriptions(editions, book)
     else:
@@ -352,6 +372,13 @@ async def _with_known_subscriptions(editions: RuleBooks, book: RuleBookFile) -> 
     return book.model_copy(update={"subscriptions": subscriptions_of(newest.content)})
 
 
+async def _readiness(base: Ground, library: Library) -> Mapping[str, bool]:
+    """The store answers, and a rule book is in force. Raises nothing but HubError."""
+    await library.refresh()
+    server = base.embedded is None or base.embedded.lives
+    return {"store": server, "rule_book": (await library.newest()).number > 0}
+
+
 def _policy(settings: Settings) -> RetryPolicy:
     return RetryPolicy(
         tuple(timedelta(seconds=wait) for wait in settings.retry_waits),
@@ -362,9 +389,10 @@ def _policy(settings: Settings) -> RetryPolicy:
 def _limits(settings: Settings) -> Limits:
     return Limits(
         body=settings.body_limit,
-        json=settings.json_limit,
+        document=settings.json_limit,
         rate=settings.rate_limit,
+        burst=max(int(settings.rate_limit), 1),
         in_flight=settings.in_flight_limit,
-        post_time=settings.post_time,
+        longest_post=settings.post_time,
         reserve=settings.disk_reserve,
     )

@@ -30,7 +30,7 @@ class Settings(BaseSettings):
 
     # The HTTP door.
     host: str = "127.0.0.1"
-    port: int = Field(8080, ge=0, le=65535)
+    port: int = Field(8080, ge=1, le=65535)
     tls_certificate: Path | None = None
     tls_key: Path | None = None
     public_url: str | None = Field(None, description="How partners reach this hub; default: host and port.")

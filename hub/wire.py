@@ -9,6 +9,7 @@ import io
 import json
 import zlib
 from collections.abc import Iterable, Mapping
+from math import isinf
 from typing import Any, TypeVar, assert_never
 from uuid import UUID
 
@@ -61,7 +62,12 @@ def read_submission(body: bytes) -> SubmissionIn:
 def read_json(model: type[Model], body: bytes) -> Model:
     """Any JSON body as a model. Raises Invalid with every flaw."""
     try:
-        told = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant, object_pairs_hook=_once)
+        told = json.loads(
+            body.decode("utf-8"),
+            parse_constant=_refuse_constant,
+            parse_float=_finite,
+            object_pairs_hook=_once,
+        )
     except UnicodeDecodeError:
         raise Invalid(Flaw("", "encoding", "the body is not UTF-8")) from None
     except (ValueError, RecursionError):
@@ -363,6 +369,14 @@ def read_id(text: str) -> UUID | None:
 
 def _refuse_constant(_: str) -> None:
     raise ValueError("NaN and Infinity are not JSON")
+
+
+def _finite(text: str) -> float:
+    """`1e999` is well-formed, and no number that could be written again."""
+    value = float(text)
+    if isinf(value):
+        raise ValueError("a number is too large")
+    return value
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -51,7 +51,8 @@ class Entry:
 class LogReader(Protocol):
     async def read(self, limit: int, wait: float) -> Sequence[Entry]:
         """Up to `limit` further records, in order within each partition; empty after `wait` seconds
-        without any."""
+        without any. Raises LeaseLost when this reader is at its end (its group was removed, or it lost
+        what it holds for good): open another."""
         ...
 
     async def done(self, entries: Sequence[Entry]) -> None:

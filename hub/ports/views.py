@@ -139,5 +139,6 @@ class Views(Protocol):
         ...
 
     async def counts(self) -> dict[str, int]:
-        """Gauges for metrics: `submissions.accepted`, `deliveries.<state>`, `tray.letters`."""
+        """Gauges for metrics: `submissions.accepted`, `submissions.undecided` (no decision is registered),
+        `deliveries.<state>`, `tray.letters`."""
         ...

@@ -10,8 +10,9 @@ from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
-from pydantic import Field, JsonValue
+from pydantic import Field
 
+from schemas.models.submission import PlaceMapping
 from schemas.models.wire import WireModel
 
 
@@ -41,6 +42,8 @@ class LineAnswer(WireModel):
     id: UUID | None = None
     external_id: str | None = None
     received_at: datetime | None = None
+    mapped_places: list[PlaceMapping] | None = None
+    files_for_nobody: list[int] | None = None
     problem: ProblemAnswer | None = None
 
 
@@ -164,10 +167,3 @@ class HealthAnswer(WireModel):
 class ReadinessAnswer(WireModel):
     ready: bool
     parts: dict[str, bool]
-
-
-class OpenApiAnswer(WireModel):
-    """An OpenAPI document."""
-
-    openapi: str
-    paths: dict[str, JsonValue]

@@ -31,14 +31,12 @@ async def plant(
     decisions = [routed(number, to) for number in numbers]
     await PostgresRegistry(database).register(decisions)
     named = await rows(
-        database, "SELECT id, submission, sequence FROM delivery ORDER BY sequence, subscriber"
+        database,
+        "SELECT id FROM delivery WHERE submission = ANY($1::uuid[])"
+        " ORDER BY array_position($1::uuid[], submission), subscriber",
+        [submission(number).id for number in numbers],
     )
-    order = {submission(number).id: place for place, number in enumerate(numbers)}
-    return [
-        row["id"]
-        for row in sorted(named, key=lambda r: order.get(r["submission"], -1))
-        if row["submission"] in order
-    ]
+    return [row["id"] for row in named]
 
 
 async def lease_one(lanes: PostgresLanes, worker: str, length: timedelta = MINUTE) -> int:
@@ -143,6 +141,7 @@ async def assert_nothing_is_forgotten(database: Database) -> None:
     assert not wrong
     half_held = await rows(
         database,
-        "SELECT id FROM lane WHERE (holder IS NULL) <> (lease_until IS NULL) OR (holder IS NOT NULL AND due_at IS NULL)",
+        "SELECT id FROM lane"
+        " WHERE (holder IS NULL) <> (lease_until IS NULL) OR (holder IS NOT NULL AND due_at IS NULL)",
     )
     assert not half_held

@@ -173,8 +173,8 @@ async def test_a_connection_cut_in_the_middle_defers_and_never_delivers(
 @pytest.mark.parametrize(
     ("fault", "expected"),
     [
-        (Unavailable(), Deferred("hub.unavailable", About.PARCEL)),
-        (Tampered(), Refused("hub.unreadable", About.PARCEL)),
+        (Unavailable(), Deferred("hub.content_away", About.PARCEL)),
+        (Tampered(), Refused("hub.content_unreadable", About.PARCEL)),
     ],
     ids=["away", "tampered"],
 )

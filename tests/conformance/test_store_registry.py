@@ -225,9 +225,10 @@ async def test_a_new_delivery_rings_for_those_who_wait_for_lanes(
 ) -> None:
     await intake.accept(submissions(1))
     bell = Bell(database, "lanes")
-    await bell.wait(0.3)
+    await bell.wait(0.5)
     waiting = asyncio.create_task(bell.wait(20))
     await asyncio.sleep(0.05)
+    assert not waiting.done()
     await registry.register([routed(0, [1])])
     await asyncio.wait_for(waiting, 5)
     await bell.close()
@@ -269,12 +270,29 @@ async def test_two_who_register_the_same_new_partners_in_opposite_orders_never_d
     registry = PostgresRegistry(database)
     await PostgresIntake(database).accept(submissions(200))
     for turn in range(10):
-        partners = range(turn * 50 + 1, turn * 50 + 51)
+        partners = range(turn * 500 + 1, turn * 500 + 501)
         forth = [routed(turn * 20 + place, partners[place::10]) for place in range(10)]
         back = [routed(turn * 20 + 10 + place, partners[::-1][place::10]) for place in range(10)]
         await asyncio.gather(registry.register(forth), registry.register(back))
     assert {tuple(numbers) for numbers in (await numbers_by_partner(database)).values()} == {(1, 2)}
     assert database.deadlocks == 0
+    await database.close()
+
+
+async def test_many_who_register_for_the_same_known_partners_at_once_never_deadlock(fresh_dsn: str) -> None:
+    database = await WatchedDatabase.watch(fresh_dsn)
+    registry = PostgresRegistry(database)
+    await PostgresIntake(database).accept(submissions(81))
+    known = range(1, 301)
+    await registry.register([routed(80, known)])
+    for turn in range(0, 80, 8):
+        orders = [random.Random(turn + place).sample(known, len(known)) for place in range(8)]
+        batches = [[routed(turn + place, order)] for place, order in enumerate(orders)]
+        await asyncio.gather(*(registry.register(batch) for batch in batches))
+    assert database.deadlocks == 0
+    assert {tuple(numbers) for numbers in (await numbers_by_partner(database)).values()} == {
+        tuple(range(1, 82))
+    }
     await database.close()
 
 

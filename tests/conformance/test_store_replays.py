@@ -19,7 +19,6 @@ from hub.domain.errors import IllegalMove, Unavailable
 from hub.domain.lifecycle import MOVES, State
 from hub.ports.store import Replay, Selection
 from tests.conformance.motion import (
-    MINUTE,
     NOW,
     assert_nothing_is_forgotten,
     attempts,
@@ -144,11 +143,12 @@ async def test_what_is_sent_again_is_a_new_sending_and_its_lane_is_awake(
     assert await replays.send_again(10) == 1
     stands = await standing(database, name)
     assert (stands.state, stands.sending, stands.attempt, stands.cause) == (State.PLANNED, 2, 0, None)
-    lane, [claim] = await take(PostgresLanes(database), "anne")
+    _lane, [claim] = await take(PostgresLanes(database), "anne")
     assert claim.attempt == Attempt(name, 2, 1)
     assert await journal(database, "delivery.sent_again") == [(name, "operator:jeanne", f"replay {order.id}")]
     finished = await replays.replay(order.id)
-    assert finished is not None and finished.finished_at is not None
+    assert finished is not None
+    assert finished.finished_at is not None
     assert (finished.matched, finished.sent, finished.skipped) == (1, 1, 0)
 
 
@@ -200,7 +200,8 @@ async def test_a_lane_that_sleeps_till_tomorrow_is_woken(
     await replays.send_again(10)
     [lane] = await rows(database, "SELECT id FROM lane")
     due_in = await lane_due_in(database, lane["id"])
-    assert due_in is not None and due_in <= 0
+    assert due_in is not None
+    assert due_in <= 0
 
 
 async def test_a_lane_under_conclusion_does_not_forget_what_is_sent_again(
@@ -292,6 +293,22 @@ async def test_good_news_of_an_older_sending_is_refused_after_a_replay(
     stands = await standing(database, name)
     assert (stands.state, stands.sending) == (State.PLANNED, 2)
     assert await attempts(database, name) == [(1, 1, "delivered", True), (1, 2, "refused", True)]
+
+
+async def test_good_news_of_an_older_sending_is_refused_while_the_new_one_is_in_flight(
+    database: Database, replays: PostgresReplays
+) -> None:
+    [name] = await plant(database, [1])
+    lanes = PostgresLanes(database)
+    lane, [slow] = await take(lanes, "anne", lease=NOW, hold=NOW)
+    _, [fresh] = await take(lanes, "basile")
+    await lanes.conclude("basile", lane, [refused(fresh.attempt)])
+    await _order(replays)
+    await replays.send_again(10)
+    _, [again] = await take(lanes, "basile")
+    assert await lanes.conclude("anne", lane, [delivered(slow.attempt)]) == [name]
+    assert (await standing(database, name)).state is State.IN_FLIGHT
+    assert await lanes.conclude("basile", lane, [delivered(again.attempt)]) == []
 
 
 # --- what breaks --------------------------------------------------------------------------------------

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import hmac
 import re
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from hub.adapters.postgres import tokens as room
 from hub.adapters.postgres.database import Database
 from hub.adapters.postgres.tokens import PostgresTokens
 from hub.domain.identity import Subscriber
@@ -42,7 +42,8 @@ async def test_the_secret_of_a_token_is_kept_nowhere(database: Database, tokens:
     await tokens.identify(token)
     secret = token[17:]
     [row] = await rows(database, "SELECT token::text AS all, encode(hash, 'escape') AS hash FROM token")
-    assert secret not in row["all"] and secret not in row["hash"]
+    assert secret not in row["all"]
+    assert secret not in row["hash"]
     assert all(secret not in repr(view) for view in await tokens.list())
 
 
@@ -66,7 +67,8 @@ async def test_a_revoked_token_is_nobody_s_and_stays_in_the_list(tokens: Postgre
     assert await tokens.identify(token) is None
     assert await tokens.identify(kept) == SENDER
     first = [view.revoked_at for view in await tokens.list()]
-    assert first[0] is not None and first[1] is None
+    assert first[0] is not None
+    assert first[1] is None
     assert await tokens.revoke(id)
     assert [view.revoked_at for view in await tokens.list()] == first
 
@@ -100,7 +102,9 @@ async def test_the_last_use_is_noted_at_most_once_a_minute(
     await execute(database, "UPDATE token SET last_used_at = last_used_at - interval '61 seconds'")
     await tokens.identify(token)
     last = (await tokens.list())[0].last_used_at
-    assert first is not None and last is not None and last >= first
+    assert first is not None
+    assert last is not None
+    assert last >= first
 
 
 async def test_a_refused_token_leaves_no_trace_of_use(tokens: PostgresTokens) -> None:
@@ -147,13 +151,13 @@ async def test_an_unknown_token_is_compared_as_a_known_one_is(
     tokens: PostgresTokens, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compared: list[tuple[int, int]] = []
-    real = room.hmac.compare_digest
+    real = hmac.compare_digest
 
     def watched(one: bytes, other: bytes) -> bool:
         compared.append((len(one), len(other)))
         return real(one, other)
 
-    monkeypatch.setattr(room.hmac, "compare_digest", watched)
+    monkeypatch.setattr(hmac, "compare_digest", watched)
     token = await tokens.create(SENDER, YEAR)
     for each in (token, token[:17] + "A" * 43, _REAL):
         await tokens.identify(each)

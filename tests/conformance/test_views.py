@@ -322,7 +322,8 @@ async def test_a_mailbox_holds_what_may_still_be_acknowledged(
         [] if state in gone else [state]
     )
     parcel = await views.parcel(name)
-    assert parcel is not None and parcel.state is state
+    assert parcel is not None
+    assert parcel.state is state
 
 
 async def test_what_is_acknowledged_lies_in_the_mailbox_no_more(
@@ -340,7 +341,8 @@ async def test_a_parcel_is_what_a_worker_would_claim_and_reading_it_claims_nothi
     await execute(database, "UPDATE delivery SET attachments = '{1}'")
     seen = await views.parcel(name)
     _, [claim] = await take(PostgresLanes(database), "anne")
-    assert seen is not None and seen.state is State.PLANNED
+    assert seen is not None
+    assert seen.state is State.PLANNED
     assert seen.claim.attempt == Attempt(name, 1, 0)
     assert replace(seen.claim, attempt=claim.attempt) == claim
     assert await views.parcel(uuid4()) is None
@@ -352,7 +354,8 @@ async def test_a_parcel_of_a_purged_submission_has_an_empty_key(
     [name] = await plant(database, [1])
     await execute(database, "DELETE FROM submission_key")
     parcel = await views.parcel(name)
-    assert parcel is not None and parcel.claim.wrapped_key == b""
+    assert parcel is not None
+    assert parcel.claim.wrapped_key == b""
 
 
 # --- gauges -------------------------------------------------------------------------------------------

@@ -134,6 +134,7 @@ class SftpTown:
     mute: bool = False
     cut_after_rename: bool = False
     connections: int = 0
+    written: int = 0
     appeared: list[dict[str, int]] = field(default_factory=list)
     """The sizes of the files in each folder, at the moment it became visible."""
 
@@ -189,6 +190,7 @@ async def sftp_town(root: Path) -> AsyncIterator[SftpTown]:
         async def write(self, file_obj: object, offset: int, data: bytes) -> int:
             if town.breaking:
                 self.connection.abort()
+            town.written += len(data)
             if town.mute:
                 await asyncio.Event().wait()
             if town.fault is not None:
@@ -335,7 +337,8 @@ async def mail_town(
                 data_size_limit=largest,
                 auth_required=password is not None,
                 authenticator=lambda server, session, envelope, mechanism, login: AuthResult(
-                    success=cast(LoginPassword, login).password == (password or "").encode()
+                    success=cast(LoginPassword, login).password == (password or "").encode(),
+                    handled=False,
                 ),
             ),
         ),

@@ -148,7 +148,7 @@ async def test_accented_names_are_written_so_that_every_mail_program_reads_them(
 
 
 async def test_no_value_of_a_sender_can_add_a_header() -> None:
-    evil = "x\r\nBcc: autre@mairie.test\r\nX-Evil: 1\u2028\x85\x0b\r\n\r\ncorps"
+    evil = "x\r\nBcc: autre@mairie.test\r\nX-Evil: 1\u2028\x85\x0b\x00\u202e\ud800\r\n\r\ncorps"
     parcel = replace(
         some_parcel(replace(some_file(1, evil, b"x"), media_type="text/plain\r\nX-Evil: 1", type=evil)),
         external_id=evil,
@@ -162,6 +162,7 @@ async def test_no_value_of_a_sender_can_add_a_header() -> None:
     for part in mail.walk():
         assert part["Bcc"] is None
         assert part["X-Evil"] is None
+    assert mail["Subject"].isprintable()
     assert attachments(mail).keys() == {"1-x_Bcc_autre_mairie.test_X-Evil_1_corps"}
 
 
@@ -248,7 +249,7 @@ async def test_a_slow_server_that_goes_on_reading_is_waited_for() -> None:
             if line.startswith(b"DATA"):
                 writer.write(b"354 x\r\n")
                 while not line.endswith(b"\r\n.\r\n"):
-                    line = line[-5:] + await reader.read(200_000)
+                    line = line[-5:] + await reader.read(60_000)
                     await asyncio.sleep(0.05)
             writer.write(b"250 x\r\n")
         writer.close()
@@ -258,7 +259,7 @@ async def test_a_slow_server_that_goes_on_reading_is_waited_for() -> None:
         door.bind(("127.0.0.1", 0))
         server = await asyncio.start_server(converse, sock=door)
         town = MailTown(door.getsockname()[1])
-        parcel = some_parcel(some_file(1, "a.bin", bytes(4_000_000)))
+        parcel = some_parcel(some_file(1, "a.bin", bytes(2_500_000)))
         began = time.monotonic()
         outcomes = await MAIL.deliver(town.endpoint, [parcel], 0.8)
         took = time.monotonic() - began

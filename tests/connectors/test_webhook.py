@@ -252,8 +252,10 @@ async def test_a_redirect_is_not_followed(webhook: Connector, town: WebhookTown)
 
 async def test_no_cookie_is_kept(webhook: Connector, town: WebhookTown) -> None:
     town.answers = [web.Response(status=204, headers={"Set-Cookie": "a=b; Path=/"})]
-    await webhook.deliver(town.endpoint, [some_parcel()], LIMIT)
-    await webhook.deliver(town.endpoint, [some_parcel()], LIMIT)
+    # By name: no cookie of a numeric address would be kept anyhow.
+    endpoint = replace(town.endpoint, settings={"url": f"http://localhost:{town.port}/hooks/mairie"})
+    await webhook.deliver(endpoint, [some_parcel()], LIMIT)
+    await webhook.deliver(endpoint, [some_parcel()], LIMIT)
     assert "Cookie" not in town.requests[0].headers
 
 
@@ -265,8 +267,10 @@ async def test_no_proxy_of_the_surroundings_is_used(
 
 
 @asynccontextmanager
-async def raw_server(answer: bytes, endless: bytes = b"") -> AsyncIterator[Endpoint]:
-    """Says `answer` to each request, then `endless` again and again, or nothing more."""
+async def raw_server(
+    answer: bytes, endless: bytes = b"", said: list[int] | None = None
+) -> AsyncIterator[Endpoint]:
+    """Says `answer` to each request, then `endless` again and again (how much, in `said`), or nothing more."""
 
     async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -275,6 +279,8 @@ async def raw_server(answer: bytes, endless: bytes = b"") -> AsyncIterator[Endpo
             while endless:
                 writer.write(endless)
                 await writer.drain()
+                if said is not None:
+                    said.append(len(endless))
             await asyncio.sleep(30)
         except OSError:
             pass
@@ -287,13 +293,13 @@ async def raw_server(answer: bytes, endless: bytes = b"") -> AsyncIterator[Endpo
 
 
 async def test_a_yes_with_an_endless_body_is_a_yes(webhook: Connector) -> None:
-    began = time.monotonic()
-    async with raw_server(
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"400\r\n" + b"x" * 1024 + b"\r\n"
-    ) as endpoint:
+    said: list[int] = []
+    chunk = b"8000\r\n" + b"x" * 0x8000 + b"\r\n"
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    async with raw_server(head, chunk, said) as endpoint:
         outcomes = await webhook.deliver(endpoint, [some_parcel()], 5)
     assert outcomes == [Delivered("http 200")]
-    assert time.monotonic() - began < 2
+    assert sum(said) < 12_000_000, "what the system's buffers hold, and little more"
 
 
 async def test_a_yes_whose_body_never_comes_is_a_yes(webhook: Connector) -> None:

@@ -199,6 +199,26 @@ async def test_a_second_hub_on_the_same_folder_is_refused_by_name(kept: Path) ->
             assert await connection.fetchval("SELECT 1") == 1
 
 
+async def test_a_second_process_may_join_the_server_of_a_running_hub_and_leaves_it_running(
+    kept: Path,
+) -> None:
+    guest = EmbeddedPostgres(kept)
+    assert await guest.running() is None
+    async with EmbeddedPostgres(kept) as server:
+        found = await guest.running()
+        assert found == server.dsn
+        async with connected(found) as connection:
+            assert await connection.fetchval("SELECT 1") == 1
+        await guest.stop()
+        assert server.lives
+    assert await guest.running() is None
+
+
+async def test_asking_for_a_running_server_makes_nothing(place: Path) -> None:
+    assert await EmbeddedPostgres(place / "database").running() is None
+    assert [*place.iterdir()] == []
+
+
 async def test_only_listed_accounts_of_this_machine_get_in(kept: Path) -> None:
     async with EmbeddedPostgres(kept) as server, connected(server.dsn) as connection:
         sockets = server.location / "run"

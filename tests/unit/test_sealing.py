@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.adapters.keys.sealing import HEADER, SEGMENT, TAG, Opener, Sealer
+from hub.adapters.objects.sealing import HEADER, SEGMENT, TAG, Opener, Sealer
 from hub.domain.errors import Tampered
 from hub.ports.keyring import DataKey
 
@@ -22,7 +22,7 @@ NAME = "a" * 32
 SHORT = 16
 STEP = SHORT + TAG
 
-plains = st.binary(max_size=5 * SHORT) | st.integers(0, 6).map(lambda count: os.urandom(count * SHORT))
+plains = st.binary(max_size=5 * SHORT) | st.integers(0, 6).map(lambda count: bytes(count * SHORT))
 cuts = st.lists(st.integers(0, 5 * SHORT), max_size=5)
 
 
@@ -221,13 +221,15 @@ def test_a_file_does_not_open_under_another_key_or_with_another_length_of_segmen
     sealed = seal(os.urandom(3 * SHORT))
     assert refused(sealed, key=DataKey(bytes(32), b""))
     assert refused(sealed, segment=2 * SHORT)
+    assert refused(seal(b"short"), segment=2 * SHORT)
 
 
 def test_a_file_has_one_form_only_so_an_empty_last_segment_is_refused() -> None:
-    # As if a sealer had closed a full file with an empty segment instead of marking the full one as last.
+    # A sealer that closes a full file with an empty segment, instead of marking the full one as the last.
     sealer = Sealer(KEY, NAME, SHORT)
-    unmarked = sealer.feed(b"x" * (SHORT + 1))[: HEADER + STEP]
-    assert refused(unmarked + os.urandom(TAG))
+    unmarked = sealer.feed(b"x" * (SHORT + 1))
+    sealer._held.clear()
+    assert refused(unmarked + sealer.finish())
 
 
 @given(noise=st.binary(max_size=200))

@@ -1,7 +1,7 @@
 """Attachments in a folder of this machine.
 
 Business of this room: sealed files that are whole or absent, whatever happens to the process, the power
-or the disk. Not its business: how sealing works (`hub.adapters.keys.sealing`), and which submission a
+or the disk. Not its business: how sealing works (`hub.adapters.objects.sealing`), and which submission a
 file belongs to.
 
 A file is written as `<name>.writing` beside its place, made durable, and only then linked to its name.
@@ -26,7 +26,7 @@ from functools import partial
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from hub.adapters.keys.sealing import HEADER, Opener, Run, Sealer
+from hub.adapters.objects.sealing import HEADER, Opener, Run, Sealer
 from hub.domain.errors import Unavailable
 from hub.ports.attachments import StoredFile
 from hub.ports.keyring import DataKey
@@ -146,6 +146,8 @@ class _Draft:
         self.shelf = shelf
         self._name = name
         self._temporary = shelf / (name + WRITING)
+        # What a failure may take away again: a name that was somebody else's is not ours to remove.
+        self._ours: list[Path] = []
         self._sealer = Sealer(key, name)
         self._sha256 = hashlib.sha256()
         self._size = 0
@@ -154,6 +156,7 @@ class _Draft:
     def begin(self) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
         self._descriptor = os.open(self._temporary, flags, 0o600)
+        self._ours.append(self._temporary)
 
     def add(self, piece: bytearray) -> None:
         self._sha256.update(piece)
@@ -166,14 +169,16 @@ class _Draft:
         os.fsync(self._descriptor)
         self._close()
         # Not a rename, which overwrites. Killed between these two, a whole file stays under both names.
-        os.link(self._temporary, self.shelf / self._name)
+        final = self.shelf / self._name
+        os.link(self._temporary, final)
+        self._ours.append(final)
         os.unlink(self._temporary)
         _sync_folder(self.shelf)
         return StoredFile(self._name, self._size, self._sha256.digest())
 
     def discard(self) -> None:
         self._close()
-        _unlink([self._temporary, self.shelf / self._name])
+        _unlink(self._ours)
 
     def _write(self, sealed: bytes) -> None:
         assert self._descriptor is not None

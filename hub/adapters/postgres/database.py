@@ -1,36 +1,47 @@
 """One PostgreSQL database: its pool, its transactions, its notifications.
 
-Business of this file: a transaction that is run again when the database breaks a deadlock, an absent
-server that shows as Unavailable, and waiting for a notification. It holds no statement of any room.
+Business of this file: a transaction that is run again when the database breaks it in favour of another, a
+server that is away and shows as Unavailable, and waiting for a notification. It holds no statement of any
+room.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, TypeAlias, TypeVar
 
 import asyncpg
 
-from hub.domain.errors import Unavailable
+from hub.domain.errors import SettingsError, Unavailable
 
 # In quotes: only the type stubs of asyncpg know that these take a parameter.
 Connection: TypeAlias = "asyncpg.Connection[Any] | asyncpg.pool.PoolConnectionProxy[Any]"
+OwnConnection: TypeAlias = "asyncpg.Connection[Any]"
 Result = TypeVar("Result")
 
 _RUNS = 8
-_BROKEN_FOR_OTHERS = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+_BROKEN_FOR_OTHERS = (
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+    # A newer hub has just changed the tables: what asyncpg had prepared is forgotten by now.
+    asyncpg.InvalidCachedStatementError,
+    asyncpg.OutdatedSchemaCacheError,
+)
 _AWAY = (
-    OSError,
-    asyncpg.InterfaceError,
+    OSError,  # every way of not reaching it, the time limits among them
+    asyncpg.InterfaceError,  # what one is told of a connection that broke a moment ago
     asyncpg.PostgresConnectionError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.CrashShutdownError,
-    asyncpg.TooManyConnectionsError,
-    asyncio.TimeoutError,
+    asyncpg.OperatorInterventionError,  # stopped, starting, killed by an operator
+    asyncpg.InsufficientResourcesError,  # no disk, no memory, no connection left
+    asyncpg.ReadOnlySQLTransactionError,  # a standby that is not yet promoted
+)
+_CLOSED_TO_US = (
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+    ValueError,  # an address that cannot be read
 )
 
 
@@ -43,13 +54,11 @@ class Database:
 
     @classmethod
     async def open(cls, dsn: str, size: int = 12) -> Database:
-        """Raises Unavailable when nobody answers."""
-        try:
+        """Raises Unavailable when nobody answers, SettingsError when the address is wrong or refused."""
+        with reached():
             pool = await asyncpg.create_pool(
                 dsn, min_size=1, max_size=size, init=_prepare, timeout=10, command_timeout=60
             )
-        except _AWAY as error:
-            raise Unavailable(f"the database does not answer ({type(error).__name__})") from error
         return cls(dsn, pool)
 
     async def close(self) -> None:
@@ -60,31 +69,85 @@ class Database:
 
     async def run(self, work: Callable[[Connection], Awaitable[Result]]) -> Result:
         """`work` in one transaction, durable when this returns. It may be called more than once: the
-        database sometimes breaks a deadlock by sending one of two away. Raises Unavailable."""
+        database sometimes breaks a deadlock by sending one of two away. Raises Unavailable, also when the
+        answer to the commit was lost: the transaction may have happened."""
         for run in range(1, _RUNS + 1):
             try:
-                async with self._pool.acquire() as connection, connection.transaction():
-                    return await work(connection)
-            except _BROKEN_FOR_OTHERS:
+                with served():
+                    async with self._pool.acquire() as connection, connection.transaction():
+                        return await work(connection)
+            except _BROKEN_FOR_OTHERS as error:
                 if run == _RUNS:
-                    raise
+                    raise Unavailable("the database preferred others each time") from error
                 await asyncio.sleep(0.01 * run)
-            except _AWAY as error:
-                raise Unavailable(f"the database is away ({type(error).__name__})") from error
         raise AssertionError("unreachable")
 
     @asynccontextmanager
-    async def alone(self) -> AsyncIterator[asyncpg.Connection[Any]]:
-        """A connection of one's own, outside the pool: for locks that live as long as it does."""
+    async def alone(self) -> AsyncIterator[OwnConnection]:
+        """A connection of one's own, outside the pool: for locks that live as long as it does. Needs the
+        server itself or a pooler that keeps sessions apart. Raises Unavailable, also when the connection
+        is lost before this ends."""
+        connection = await connect(self._dsn, command_timeout=60)
         try:
-            connection = await asyncpg.connect(self._dsn, timeout=10, command_timeout=60)
-        except _AWAY as error:
-            raise Unavailable(f"the database does not answer ({type(error).__name__})") from error
-        try:
-            await _prepare(connection)
+            await connection.execute(_NOTICE_A_DEAD_CLIENT)
             yield connection
+        except _AWAY as error:
+            # Here anything may be done, also what fails without the database having a part in it.
+            if isinstance(error, OSError) and not connection.is_closed():
+                raise
+            raise _away(error) from error
         finally:
             connection.terminate()
+
+
+# Otherwise the server holds the locks of a machine that lost its power for two hours.
+_NOTICE_A_DEAD_CLIENT = (
+    "SET tcp_keepalives_idle = 15; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3"
+)
+
+
+async def connect(dsn: str, command_timeout: float | None = None) -> OwnConnection:
+    """A single connection. Raises Unavailable when nobody answers, SettingsError when the address is wrong
+    or refused."""
+    with reached():
+        connection = await asyncpg.connect(dsn, timeout=10, command_timeout=command_timeout)
+        try:
+            await _prepare(connection)
+        except BaseException:
+            connection.terminate()
+            raise
+    return connection
+
+
+async def _prepare(connection: OwnConnection) -> None:
+    await connection.set_type_codec("jsonb", encoder=json.dumps, decoder=json.loads, schema="pg_catalog")
+
+
+@contextmanager
+def reached() -> Iterator[None]:
+    """While connecting: what is wrong with the address shows as SettingsError, a server that is away as
+    Unavailable."""
+    try:
+        with served():
+            yield
+    except _CLOSED_TO_US as error:
+        # Without the cause: its text may quote the address, which holds a password.
+        raise SettingsError(f"the database address is wrong or refused ({type(error).__name__})") from None
+
+
+@contextmanager
+def served() -> Iterator[None]:
+    """A server that is away, or whose connection is lost, shows as Unavailable."""
+    try:
+        yield
+    except asyncpg.ClientConfigurationError:
+        raise
+    except _AWAY as error:
+        raise _away(error) from error
+
+
+def _away(error: BaseException) -> Unavailable:
+    return Unavailable(f"the database does not serve ({type(error).__name__})")
 
 
 class Bell:
@@ -98,6 +161,7 @@ class Bell:
         self._listening: asyncio.Task[None] | None = None
 
     async def wait(self, seconds: float) -> None:
+        """Until it rings, or this long. At once if it rang since somebody last waited, or may have."""
         if self._listening is None or self._listening.done():
             self._listening = asyncio.create_task(self._listen())
         try:
@@ -113,12 +177,14 @@ class Bell:
             await asyncio.gather(self._listening, return_exceptions=True)
 
     async def _listen(self) -> None:
-        async with self._database.alone() as connection:
-            gone = asyncio.Event()
-            connection.add_termination_listener(lambda _: gone.set())
-            await connection.add_listener(self._channel, lambda *_: self._rung.set())
-            await gone.wait()
-
-
-async def _prepare(connection: asyncpg.Connection[Any]) -> None:
-    await connection.set_type_codec("jsonb", encoder=json.dumps, decoder=json.loads, schema="pg_catalog")
+        try:
+            async with self._database.alone() as connection:
+                gone = asyncio.Event()
+                connection.add_termination_listener(lambda _: gone.set())
+                await connection.add_listener(self._channel, lambda *_: self._rung.set())
+                # What was rung between the last look and now was heard by nobody.
+                self._rung.set()
+                await gone.wait()
+        except (Unavailable, SettingsError):
+            # Whoever waits next tries again; whoever looks learns it from what it asks.
+            return

@@ -36,7 +36,7 @@ from hub.adapters.postgres.embedded_cluster import (
     tail,
     write_settings,
 )
-from hub.adapters.postgres.embedded_home import Home, binaries, lend, popen_as_account, settle
+from hub.adapters.postgres.embedded_home import Home, binaries, existing, lend, popen_as_account, settle
 from hub.domain.errors import SettingsError, Unavailable
 
 Result = TypeVar("Result")
@@ -109,6 +109,20 @@ class EmbeddedPostgres:
         except BaseException:
             self._release()
             raise
+
+    async def running(self) -> str | None:
+        """The address of the server another hub has running in this folder, once it answers; None when
+        there is none. It stays that hub's: it is neither taken over nor stopped."""
+        home = await asyncio.to_thread(existing, self._wanted, self._elsewhere)
+        if home is None:
+            return None
+        self.location, self.notice = home.location, home.notice
+        deadline = time.monotonic() + self._patience
+        while (found := living(home.data)) is not None and time.monotonic() < deadline:
+            if found.status == "ready" and await _answers(found.sockets):
+                return _address(found.sockets)
+            await asyncio.sleep(0.1)
+        return None
 
     async def stop(self) -> None:
         """Stop the server (open transactions are rolled back) and let the folder go. Harmless when not started."""
@@ -187,9 +201,8 @@ class EmbeddedPostgres:
         sockets = _short(prepared.sockets, prepared.home)
         child: subprocess.Popen[str] | None = None
         try:
-            child = _launched(
-                prepared, sockets, left
-            )  # not in a thread: cancelled there, the child would be lost
+            # Not in a thread: cancelled there, the child would be lost.
+            child = _launched(prepared, sockets, left)
             return _Running(await self._ready(prepared.home, child), child)
         except BaseException:
             if child is not None:

@@ -64,44 +64,56 @@ def settle(wanted: Path, run_as: str | None, elsewhere: Path) -> Home:
     Data that exist decide: they stay where they are, and their owner runs the server. Raises
     SettingsError when no account can run it, or the folder is somebody else's.
     """
-    substitute = elsewhere / f"aiguillage-{hashlib.sha256(os.fsencode(wanted)).hexdigest()[:16]}"
-    if os.geteuid() != 0:
-        return _at_home(wanted, run_as, substitute)
-    for place in (wanted, substitute):
-        owner = _owner(place / "data")
-        if owner is not None:
-            account = _unprivileged(owner, place)
-            if place == substitute:
-                _make(substitute, account, ours_only=True)
-            if not _reaches(account, place):
-                raise SettingsError(
-                    f"the database lies in {place}, which its owner {account.name} cannot reach"
-                )
-            return Home(place, account, _notice(wanted, place, account))
-    account = _chosen(run_as)
-    if _reaches(account, next(folder for folder in (wanted, *wanted.parents) if folder.exists())):
+    us = os.geteuid()
+    if us != 0 and run_as is not None and run_as != _account(us).name:
+        raise SettingsError(
+            f"HUB_POSTGRES_USER is {run_as}, but only root can run PostgreSQL as another user"
+        )
+    home = existing(wanted, elsewhere)
+    if home is not None:
+        if home.location != wanted:
+            _make(home.location, home.account, ours_only=True)
+        if not _reaches(home.account, home.location):
+            raise SettingsError(
+                f"the database lies in {home.location}, which its owner {home.account.name} cannot reach"
+            )
+        return home
+    account = _account(us) if us != 0 else _chosen(run_as)
+    nearest = next(folder for folder in (wanted, *wanted.parents) if folder.exists())
+    if account.is_ours or _reaches(account, nearest):
         _make(wanted, account)
         return Home(wanted, account, None)
+    substitute = _substitute(wanted, elsewhere)
     _make(substitute, account, ours_only=True)
     (substitute / "asked-for").write_bytes(os.fsencode(wanted) + b"\n")
     return Home(substitute, account, _notice(wanted, substitute, account))
 
 
-def _at_home(wanted: Path, run_as: str | None, substitute: Path) -> Home:
-    account = _account(os.geteuid())
-    if run_as is not None and run_as != account.name:
-        raise SettingsError(
-            f"HUB_POSTGRES_USER is {run_as}, but only root can run PostgreSQL as another user"
-        )
-    # Beginning an empty database while root's is full would look like a loss of everything.
-    if _owner(substitute) == 0 and _owner(wanted / "data") is None:
-        raise SettingsError(
-            f"the database of {wanted} lies in {substitute}, where root put it: start the hub as root"
-        )
-    if _owner(wanted / "data") not in (None, account.uid):
-        raise SettingsError(f"the database in {wanted} belongs to another user than {account.name}")
-    _make(wanted, account)
-    return Home(wanted, account, None)
+def existing(wanted: Path, elsewhere: Path) -> Home | None:
+    """The home in which data lie already, if any; nothing is made or changed. Raises SettingsError when
+    they are there and not ours to run."""
+    substitute = _substitute(wanted, elsewhere)
+    owner = _owner(wanted / "data")
+    us = os.geteuid()
+    if us != 0:
+        # Beginning an empty database while root's is full would look like a loss of everything.
+        if owner is None and _owner(substitute) == 0:
+            raise SettingsError(
+                f"the database of {wanted} lies in {substitute}, where root put it: start the hub as root"
+            )
+        if owner not in (None, us):
+            raise SettingsError(f"the database in {wanted} belongs to user id {owner}, not to us ({us})")
+        return None if owner is None else Home(wanted, _account(us), None)
+    for place in (wanted, substitute):
+        owner = _owner(place / "data")
+        if owner is not None:
+            account = _unprivileged(owner, place)
+            return Home(place, account, _notice(wanted, place, account))
+    return None
+
+
+def _substitute(wanted: Path, elsewhere: Path) -> Path:
+    return elsewhere / f"aiguillage-{hashlib.sha256(os.fsencode(wanted)).hexdigest()[:16]}"
 
 
 def _notice(wanted: Path, place: Path, account: Account) -> str | None:

@@ -261,8 +261,7 @@ class _Move:
 async def _write_news(connection: Connection, lane: int, conclusions: Sequence[Conclusion]) -> list[UUID]:
     standings = await _lock_deliveries(connection, lane, {news.attempt.delivery for news in conclusions})
     moves, refused = _judge(standings, conclusions)
-    await _write_moves(connection, moves)
-    await _end_attempts(connection, [news for news in conclusions if news.attempt.delivery in standings])
+    await _write(connection, moves, [news for news in conclusions if news.attempt.delivery in standings])
     await write_journal(connection, [_line(made) for made in moves])
     return refused
 
@@ -319,40 +318,17 @@ def _is_heard(conclusion: Conclusion, standing: _Standing, state: State) -> bool
     return True
 
 
-async def _write_moves(connection: Connection, moves: Sequence[_Move]) -> None:
-    if not moves:
-        return
+async def _write(connection: Connection, moves: Sequence[_Move], conclusions: Sequence[Conclusion]) -> None:
+    """Where each delivery stands now, and what each attempt came to, also when its delivery has moved on."""
     # A delivery of which two attempts are told at once stands once, where the later told one left it.
     last = {made.conclusion.attempt.delivery: made.conclusion for made in moves}
+    words = [_words(news.outcome) for news in conclusions]
     await connection.execute(
-        """
-        UPDATE delivery
-        SET state = told.state, cause = told.cause, due_at = (SELECT clock_timestamp()) + told.wait,
-            changed_at = clock_timestamp()
-        FROM unnest($1::uuid[], $2::text[], $3::text[], $4::interval[]) AS told (id, state, cause, wait)
-        WHERE delivery.id = told.id
-        """,
+        _WRITE,
         list(last),
         [news.state for news in last.values()],
         [news.cause for news in last.values()],
         [(news.wait or timedelta(0)) if news.state in IN_MOTION else None for news in last.values()],
-    )
-
-
-async def _end_attempts(connection: Connection, conclusions: Sequence[Conclusion]) -> None:
-    """What each attempt came to, also when its delivery has moved on. Who was believed dead and yet had
-    delivered corrects its `lost`."""
-    words = [_words(news.outcome) for news in conclusions]
-    await connection.execute(
-        """
-        UPDATE attempt
-        SET ended_at = clock_timestamp(), outcome = told.outcome, cause = told.cause, receipt = told.receipt
-        FROM unnest($1::uuid[], $2::integer[], $3::integer[], $4::text[], $5::text[], $6::text[])
-          AS told (delivery, sending, number, outcome, cause, receipt)
-        WHERE attempt.delivery = told.delivery AND attempt.sending = told.sending
-          AND attempt.number = told.number
-          AND (attempt.ended_at IS NULL OR (attempt.outcome = $7 AND told.outcome = $8))
-        """,
         [news.attempt.delivery for news in conclusions],
         [news.attempt.sending for news in conclusions],
         [news.attempt.number for news in conclusions],
@@ -360,8 +336,27 @@ async def _end_attempts(connection: Connection, conclusions: Sequence[Conclusion
         [news.cause for news in conclusions],
         [receipt for _, receipt in words],
         LOST,
-        "delivered",
+        State.DELIVERED,
     )
+
+
+# Who was believed dead and yet had delivered corrects its `lost`.
+_WRITE = """
+    WITH moved AS (
+        UPDATE delivery
+        SET state = told.state, cause = told.cause, due_at = (SELECT clock_timestamp()) + told.wait,
+            changed_at = clock_timestamp()
+        FROM unnest($1::uuid[], $2::text[], $3::text[], $4::interval[]) AS told (id, state, cause, wait)
+        WHERE delivery.id = told.id
+    )
+    UPDATE attempt
+    SET ended_at = clock_timestamp(), outcome = told.outcome, cause = told.cause, receipt = told.receipt
+    FROM unnest($5::uuid[], $6::integer[], $7::integer[], $8::text[], $9::text[], $10::text[])
+      AS told (delivery, sending, number, outcome, cause, receipt)
+    WHERE attempt.delivery = told.delivery AND attempt.sending = told.sending
+      AND attempt.number = told.number
+      AND (attempt.ended_at IS NULL OR (attempt.outcome = $11 AND told.outcome = $12))
+"""
 
 
 def _words(outcome: Outcome) -> tuple[str, str | None]:

@@ -177,7 +177,7 @@ async def _wake_lanes(connection: Connection, channels: Mapping[str, str]) -> di
     )
     # A lane that sleeps has no due time, and the least of none and now is now.
     await connection.execute(
-        "UPDATE lane SET due_at = clock_timestamp() WHERE id = ANY($1::bigint[])",
+        "UPDATE lane SET due_at = LEAST(due_at, clock_timestamp()) WHERE id = ANY($1::bigint[])",
         [row["id"] for row in rows],
     )
     return {row["subscriber"]: row["id"] for row in rows}

@@ -276,6 +276,9 @@ def _mailbox_item(row: asyncpg.Record) -> MailboxItem:
 _COUNTS = """
     SELECT 'submissions.accepted' AS name, count(*) FROM submission
     UNION ALL
+    SELECT 'submissions.undecided', count(*) FROM submission
+    WHERE NOT EXISTS (SELECT FROM decision WHERE decision.submission = submission.id)
+    UNION ALL
     SELECT 'tray.letters', count(*) FROM tray
     UNION ALL
     SELECT 'deliveries.' || state, count(*) FROM delivery GROUP BY state

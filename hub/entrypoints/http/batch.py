@@ -23,7 +23,7 @@ from hub.entrypoints.http.limits import keep_reserve
 from hub.entrypoints.http.problems import Problem, document, problem_of
 from hub.entrypoints.http.receiving import abandon, receive_alone, too_slow
 from hub.entrypoints.http.rooms import InRooms, Rooms
-from hub.entrypoints.http.submissions import contradicted
+from hub.entrypoints.http.submissions import contradicted, receipt
 from hub.ports.tokens import SenderIdentity
 from hub.services.intake import Contradiction, Receipt, Reception
 from hub.wire import read_submission
@@ -33,6 +33,9 @@ NDJSON = "application/x-ndjson"
 
 _GROUP_BYTES = 4_000_000
 """A group is full when its lines hold this much, however few they are."""
+
+_MOST_FLAWS = 10
+"""Shown for one line: the answers of a batch may have to wait here."""
 
 _PATIENCE = 0.2
 """Seconds a group that is not full waits for its next line: somebody may be waiting for the answers."""
@@ -81,13 +84,12 @@ class _Answers(Response):
         self._batch = batch
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        answers: asyncio.Queue[LineAnswer | None] = asyncio.Queue()
+        answers: asyncio.Queue[bytes | None] = asyncio.Queue(10)
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._batch.run(answers))
             while (answer := await answers.get()) is not None:
-                text = answer.model_dump_json(exclude_none=True).encode() + b"\n"
-                await send({"type": "http.response.body", "body": text, "more_body": True})
+                await send({"type": "http.response.body", "body": answer, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
@@ -110,7 +112,7 @@ class _Batch:
         self._number = 0
         self._group = _Group()
 
-    async def run(self, answers: asyncio.Queue[LineAnswer | None]) -> None:
+    async def run(self, answers: asyncio.Queue[bytes | None]) -> None:
         """Puts an answer for each line, then None. What ends the batch early is the answer to the line
         after the last one read; a batch that is cut off leaves nothing of the lines not answered."""
         try:
@@ -119,13 +121,13 @@ class _Batch:
         except Exception as error:
             late = isinstance(error, TimeoutError) and time_left.expired()
             await self._give_up()
-            answers.put_nowait(_refusal(self._number + 1, too_slow() if late else problem_of(error)))
+            answers.put_nowait(_text(_refusal(self._number + 1, too_slow() if late else problem_of(error))))
         except BaseException:
             await self._give_up()
             raise
         answers.put_nowait(None)
 
-    async def _run(self, answers: asyncio.Queue[LineAnswer | None]) -> None:
+    async def _run(self, answers: asyncio.Queue[bytes | None]) -> None:
         limits = self._rooms.limits
         coming: asyncio.Future[bytes | None] | None = None
         try:
@@ -168,10 +170,10 @@ class _Batch:
         self._group.entries.append((self._number, what, name))
         self._group.size += len(line or b"")
 
-    async def _accept(self, answers: asyncio.Queue[LineAnswer | None]) -> None:
+    async def _accept(self, answers: asyncio.Queue[bytes | None]) -> None:
         group, self._group = self._group, _Group()
         for answer in await self._answered(group):
-            answers.put_nowait(answer)
+            await answers.put(_text(answer))
 
     async def _answered(self, group: _Group) -> list[LineAnswer]:
         receptions = group.receptions()
@@ -203,12 +205,15 @@ class _Batch:
 def _told(number: int, answer: Receipt | Contradiction, name: str | None) -> LineAnswer:
     match answer:
         case Receipt():
+            told = receipt(answer)
             return LineAnswer(
                 line=number,
                 status=202,
-                id=answer.submission,
+                id=told.id,
                 external_id=name,
-                received_at=answer.received_at,
+                received_at=told.received_at,
+                mapped_places=told.mapped_places or None,
+                files_for_nobody=told.files_for_nobody or None,
             )
         case Contradiction():
             return _refusal(number, contradicted(), name)
@@ -216,5 +221,11 @@ def _told(number: int, answer: Receipt | Contradiction, name: str | None) -> Lin
             assert_never(answer)
 
 
+def _text(answer: LineAnswer) -> bytes:
+    return answer.model_dump_json(exclude_none=True).encode() + b"\n"
+
+
 def _refusal(number: int, problem: Problem, name: str | None = None) -> LineAnswer:
-    return LineAnswer(line=number, status=problem.status, external_id=name, problem=document(problem))
+    told = document(problem)
+    shown = told.model_copy(update={"errors": told.errors[:_MOST_FLAWS]})
+    return LineAnswer(line=number, status=problem.status, external_id=name, problem=shown)

@@ -6,7 +6,6 @@ and logged by its type and the lines it passed, because its text may quote what 
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
@@ -19,6 +18,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from hub.domain.errors import Flaw, HubError, Invalid, RuleBookError, Unavailable
+from hub.telemetry.logs import places
 from schemas.models.answers import FlawAnswer, ProblemAnswer
 
 MEDIA_TYPE = "application/problem+json"
@@ -94,7 +94,8 @@ def problem_of(error: BaseException) -> Problem:
         case ClientDisconnect():
             return Problem(400, "cut_off", "the body was cut off")
         case _:
-            log.error("request.failed", error=type(error).__name__, frames=frames(error))
+            first = _first(error)
+            log.error("request.failed", error=type(first).__name__, places=places(first))
             return Problem(500, "failed", "this hub failed; it is logged")
 
 
@@ -126,10 +127,8 @@ def _flaws(found: Sequence[Any]) -> Iterable[Flaw]:
         yield Flaw(field, str(one["type"]), "this parameter does not have the right form, or is not known")
 
 
-def frames(error: BaseException) -> list[str]:
-    """Where it passed, innermost last: files and lines, no values. Of a group, its first member's."""
+def _first(error: BaseException) -> BaseException:
+    """Of a group, its first member: the group itself passed nowhere of interest."""
     while isinstance(error, BaseExceptionGroup) and error.exceptions:
         error = error.exceptions[0]
-    return [
-        f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)
-    ][-20:]
+    return error

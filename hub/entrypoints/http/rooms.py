@@ -23,8 +23,8 @@ from hub.services.parcels import ParcelRoom
 
 @dataclass(frozen=True, slots=True)
 class Rooms:
-    """`readiness` tells, for each thing the hub needs, whether it answers; it may raise nothing and is
-    given a few seconds. `attachments` is only asked how much room is left."""
+    """`readiness` tells, for each thing the hub needs, whether it answers; it is given five seconds.
+    `attachments` is only asked how much room is left."""
 
     intake: IntakeRoom
     library: Library

@@ -13,9 +13,11 @@ from collections.abc import AsyncIterator, Generator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ async def serve(
         access_log=False,
         date_header=True,
         h11_max_incomplete_event_size=32_768,
-        http="h11",
+        http=_Silent,
         lifespan="off",
         log_config=None,
         proxy_headers=False,
@@ -72,6 +74,15 @@ async def serve(
         server.should_exit = True
         await _ended(server, serving, grace)
         listener.close()
+
+
+class _Silent(H11Protocol):
+    """No access log, however loggers are set up elsewhere: turning its logger off holds only until somebody
+    sets up logging anew."""
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self.access_log = False
 
 
 class _Server(uvicorn.Server):

@@ -212,5 +212,6 @@ CREATE TABLE log_group (
     name      text NOT NULL,
     partition integer NOT NULL,
     done      bigint NOT NULL,                 -- the first offset this group has not done
+    life      uuid NOT NULL DEFAULT gen_random_uuid(), -- other than that of a group removed under this name
     PRIMARY KEY (topic, name, partition)
 );

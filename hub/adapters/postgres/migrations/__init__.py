@@ -8,8 +8,7 @@ from __future__ import annotations
 import hashlib
 from importlib.resources import files
 
-import asyncpg
-
+from hub.adapters.postgres.database import OwnConnection, connect, served
 from hub.domain.errors import SettingsError
 
 # One number for all hubs, so that two that start at once take turns.
@@ -19,31 +18,37 @@ _OLDEST_SERVER = 150_000
 
 async def migrate(dsn: str) -> list[str]:
     """Bring the database at `dsn` up to date; the names of the migrations applied now. Raises
-    SettingsError for a server older than PostgreSQL 15, or a database from a newer hub."""
-    connection = await asyncpg.connect(dsn, timeout=10)
-    try:
-        if connection.get_server_version().major * 10_000 < _OLDEST_SERVER:
-            raise SettingsError("the database server is older than PostgreSQL 15")
-        await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
-        await connection.execute(
-            "CREATE TABLE IF NOT EXISTS migration (name text PRIMARY KEY, digest text NOT NULL,"
-            " applied_at timestamptz NOT NULL DEFAULT clock_timestamp())"
-        )
-        applied = {
-            row["name"]: row["digest"] for row in await connection.fetch("SELECT name, digest FROM migration")
-        }
-        here = _published()
-        _refuse_strangers(applied, here)
-        fresh = [name for name in here if name not in applied]
-        for name in fresh:
-            async with connection.transaction():
-                await connection.execute(here[name])
-                await connection.execute(
-                    "INSERT INTO migration (name, digest) VALUES ($1, $2)", name, _digest(here[name])
-                )
-        return fresh
-    finally:
-        await connection.close()
+    SettingsError for a server older than PostgreSQL 15, or a database from a newer hub; Unavailable when the
+    server is away."""
+    connection = await connect(dsn)
+    with served():
+        try:
+            return await _apply_missing(connection)
+        finally:
+            await connection.close(timeout=10)
+
+
+async def _apply_missing(connection: OwnConnection) -> list[str]:
+    if connection.get_server_version().major * 10_000 < _OLDEST_SERVER:
+        raise SettingsError("the database server is older than PostgreSQL 15")
+    await connection.execute("SELECT pg_advisory_lock($1)", _LOCK)
+    await connection.execute(
+        "CREATE TABLE IF NOT EXISTS migration (name text PRIMARY KEY, digest text NOT NULL,"
+        " applied_at timestamptz NOT NULL DEFAULT clock_timestamp())"
+    )
+    applied = {
+        row["name"]: row["digest"] for row in await connection.fetch("SELECT name, digest FROM migration")
+    }
+    here = _published()
+    _refuse_strangers(applied, here)
+    fresh = [name for name in here if name not in applied]
+    for name in fresh:
+        async with connection.transaction():
+            await connection.execute(here[name])
+            await connection.execute(
+                "INSERT INTO migration (name, digest) VALUES ($1, $2)", name, _digest(here[name])
+            )
+    return fresh
 
 
 def _published() -> dict[str, str]:
