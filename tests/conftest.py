@@ -101,18 +101,37 @@ def database_template(postgres_dsn: str) -> Iterator[str]:
         apart(lambda: migrate(_elsewhere(postgres_dsn, name)))
         yield name
     finally:
-        _order(postgres_dsn, f"DROP DATABASE {name} WITH (FORCE)")
+        _drop(postgres_dsn, name)
 
 
 @pytest.fixture
-def database(postgres_dsn: str, database_template: str) -> Iterator[str]:
-    """The address of a database of this test's own: migrated, empty, gone afterwards."""
-    name = f"hub_test_{secrets.token_hex(6)}"
-    _order(postgres_dsn, f"CREATE DATABASE {name} TEMPLATE {database_template} STRATEGY FILE_COPY")
-    try:
-        yield _elsewhere(postgres_dsn, name)
-    finally:
-        _order(postgres_dsn, f"DROP DATABASE {name} WITH (FORCE)")
+def fresh_database(postgres_dsn: str, database_template: str) -> Iterator[Callable[[], str]]:
+    """Makes databases of this test's own: migrated, empty, gone afterwards; their addresses."""
+    made: list[str] = []
+
+    def make() -> str:
+        made.append(f"hub_test_{secrets.token_hex(6)}")
+        _order(postgres_dsn, f"CREATE DATABASE {made[-1]} TEMPLATE {database_template}")
+        return _elsewhere(postgres_dsn, made[-1])
+
+    yield make
+    for name in made:
+        _drop(postgres_dsn, name)
+
+
+@pytest.fixture
+def database(fresh_database: Callable[[], str]) -> str:
+    """The address of a database of this test's own."""
+    return fresh_database()
+
+
+def _drop(dsn: str, name: str) -> None:
+    # Not WITH (FORCE): that would also end the server's own vacuum, which takes more rights than a hub has.
+    _order(
+        dsn,
+        f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}' AND usename = user",
+    )
+    _order(dsn, f"DROP DATABASE {name}")
 
 
 def _elsewhere(dsn: str, database: str) -> str:

@@ -5,11 +5,8 @@ Business of this file: building adapters. What they must hold is said in the sui
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from urllib.parse import urlsplit
-from uuid import uuid4
+from collections.abc import AsyncIterator, Callable
 
-import asyncpg
 import pytest
 import pytest_asyncio
 
@@ -23,18 +20,10 @@ from hub.adapters.postgres.tray import PostgresTray
 from hub.ports.store import Intake, Ledger, Partners, Registry, RuleBooks, Tray
 
 
-@pytest_asyncio.fixture
-async def fresh_dsn(postgres_dsn: str, database_template: str) -> AsyncIterator[str]:
+@pytest.fixture
+def fresh_dsn(fresh_database: Callable[[], str]) -> str:
     """The address of a migrated database of this test's own, for those who open it themselves."""
-    name = f"conformance_{uuid4().hex[:12]}"
-    await _order(postgres_dsn, f"CREATE DATABASE {name} TEMPLATE {database_template}")
-    yield urlsplit(postgres_dsn)._replace(path=f"/{name}").geturl()
-    # Not WITH (FORCE): that would also end the server's own vacuum, which takes more rights than a hub has.
-    await _order(
-        postgres_dsn,
-        f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}' AND usename = user",
-    )
-    await _order(postgres_dsn, f"DROP DATABASE {name}")
+    return fresh_database()
 
 
 @pytest_asyncio.fixture
@@ -75,11 +64,3 @@ def registry(database: Database) -> Registry:
 @pytest.fixture
 def ledger(database: Database) -> Ledger:
     return PostgresLedger(database)
-
-
-async def _order(dsn: str, statement: str) -> None:
-    connection = await asyncpg.connect(dsn, timeout=10)
-    try:
-        await connection.execute(statement)
-    finally:
-        await connection.close()

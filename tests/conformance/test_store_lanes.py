@@ -36,7 +36,15 @@ from tests.conformance.motion import (
     take,
     waiting,
 )
-from tests.conformance.samples import Obstacle, execute, partner, rows, submission, subscriber
+from tests.conformance.samples import (
+    Obstacle,
+    WatchedDatabase,
+    execute,
+    partner,
+    rows,
+    submission,
+    subscriber,
+)
 
 HOUR = timedelta(hours=1)
 
@@ -666,16 +674,25 @@ _WATCH_MOVES = (
 )
 
 
+@pytest_asyncio.fixture
+async def watched(fresh_dsn: str) -> AsyncIterator[WatchedDatabase]:
+    database = await WatchedDatabase.watch(fresh_dsn)
+    yield database
+    await database.close()
+
+
 @pytest.mark.parametrize("seed", range(6))
 async def test_whatever_happens_in_whatever_order_no_move_is_illegal_and_nothing_is_forgotten(
-    database: Database, lanes: PostgresLanes, seed: int
+    watched: WatchedDatabase, seed: int
 ) -> None:
+    database = watched
     await execute(database, *_WATCH_MOVES)
-    storm = _Storm(database, lanes, seed)
+    storm = _Storm(database, PostgresLanes(database), seed)
     await storm.blow()
     await assert_nothing_is_forgotten(database)
     await storm.calm()
     await assert_nothing_is_forgotten(database)
+    assert database.deadlocks == 0
     again = (State.IN_FLIGHT, State.IN_FLIGHT)
     for move in await rows(database, "SELECT * FROM seen_move"):
         made = (State(move["source"]), State(move["target"]))

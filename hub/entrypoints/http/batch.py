@@ -84,7 +84,7 @@ class _Answers(Response):
         self._batch = batch
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        answers: asyncio.Queue[bytes | None] = asyncio.Queue(10)
+        answers: asyncio.Queue[bytes | None] = asyncio.Queue()
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._batch.run(answers))
@@ -172,8 +172,8 @@ class _Batch:
 
     async def _accept(self, answers: asyncio.Queue[bytes | None]) -> None:
         group, self._group = self._group, _Group()
-        for answer in await self._answered(group):
-            await answers.put(_text(answer))
+        if group.entries:
+            answers.put_nowait(b"".join(map(_text, await self._answered(group))))
 
     async def _answered(self, group: _Group) -> list[LineAnswer]:
         receptions = group.receptions()
