@@ -98,10 +98,10 @@ async def _play(story: Story, run: str) -> None:
         hub = await stack.enter_async_context(_hub(story, world, stand))
         procedures = sorted({procedure for p in world.partners for procedure, _ in p.subscriptions})
         words = [word for procedure in procedures for word in ("--procedure", procedure)]
-        sender_token, operator_token, *mailbox_tokens = await asyncio.gather(
+        sender_token, operator_token, mailbox_tokens = await asyncio.gather(
             hub.token("sender", "demo-site", *words),
             hub.token("operator", "demo", "--role", "operator"),
-            *(hub.token("partner", partner.subscriber) for partner in world.on("mailbox")),
+            hub.tokens("partner", *(partner.subscriber for partner in world.on("mailbox"))),
         )
         sender = await stack.enter_async_context(_session(sender_token))
         operator = await stack.enter_async_context(_session(operator_token))
@@ -315,12 +315,12 @@ async def _fetched(stand: Servers) -> None:
 
 
 async def _accounts(story: Story, hub: Hub) -> None:
-    (code, text), (_, told) = await asyncio.gather(
-        hub.command("reconcile"), hub.command("reconcile", "--json")
-    )
+    path = story.folder / "accounts.json"
+    code, text = await hub.command("reconcile", "--json", str(path))
     story.console.print(text, highlight=False, markup=False)
-    accounts = json.loads(told)["accounts"]
-    story.faults += json.loads(told)["differences"]
+    told = json.loads(path.read_text("utf-8"))
+    accounts = told["accounts"]
+    story.faults += told["differences"]
     if code:
         story.faults.append("the hub's own accounts do not add up")
 

@@ -72,10 +72,13 @@ class Hub:
         return process.returncode or 0, told.decode().rstrip()
 
     async def token(self, *words: str) -> str:
+        return (await self.tokens(*words))[-1]
+
+    async def tokens(self, *words: str) -> list[str]:
         code, told = await self.command("tokens", "create", *words)
         if code:
             raise RuntimeError("no token was made")
-        return told.splitlines()[-1]
+        return told.splitlines()
 
     async def counts(self, session: aiohttp.ClientSession) -> dict[str, int]:
         """The gauges of `/metrics`, as `deliveries.parked`, `submissions.accepted` and so on."""

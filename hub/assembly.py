@@ -262,9 +262,7 @@ class Running:
     snapshot: int
 
 
-async def run(
-    settings: Settings, stopping: asyncio.Event, ready: Callable[[Running], None]
-) -> None:
+async def run(settings: Settings, stopping: asyncio.Event, ready: Callable[[Running], None]) -> None:
     """The whole hub in this process, until `stopping` is set. Raises SettingsError, RuleBookError or
     Unavailable when it cannot start."""
     files = declared(settings)

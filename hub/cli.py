@@ -11,8 +11,9 @@ import dataclasses
 import getpass
 import json
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Annotated, TypeVar
 from uuid import UUID, uuid4
 
@@ -113,19 +114,19 @@ def create_sender(
     days: Lifetime = 365,
 ) -> None:
     """For a form site that posts submissions."""
-    _create(SenderIdentity(name, frozenset(procedure)), days)
+    _create([SenderIdentity(name, frozenset(procedure))], days)
 
 
 @create_app.command("partner")
-def create_partner(subscriber: str, days: Lifetime = 365) -> None:
-    """For a partner (SIRET-branch) that reads its mailbox."""
-    _create(PartnerIdentity(Subscriber.parse(subscriber)), days)
+def create_partner(subscribers: list[str], days: Lifetime = 365) -> None:
+    """For partners (SIRET-branch) that read their mailbox; a line for each, in order."""
+    _create([PartnerIdentity(Subscriber.parse(subscriber)) for subscriber in subscribers], days)
 
 
 @create_app.command("operator")
 def create_operator(name: str, role: Role = Role.READER, days: Lifetime = 90) -> None:
     """For a person who watches or replays."""
-    _create(OperatorIdentity(name, role), days)
+    _create([OperatorIdentity(name, role)], days)
 
 
 @tokens_app.command("list")
@@ -159,9 +160,10 @@ def revoke_token(id: str) -> None:
     _on_ground(revoke)
 
 
-def _create(identity: Identity, days: int) -> None:
+def _create(identities: Sequence[Identity], days: int) -> None:
     async def create(ground: assembly.Ground) -> None:
-        print(await ground.tokens.create(identity, timedelta(days=days)))
+        for identity in identities:
+            print(await ground.tokens.create(identity, timedelta(days=days)))
 
     _on_ground(create)
 
@@ -256,19 +258,15 @@ def replay(
 
 @app.command()
 def reconcile(
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object for programs.")] = False,
+    as_json: Annotated[Path | None, typer.Option("--json", help="Write it there too, for programs.")] = None,
 ) -> None:
     """Is everything accounted for? Prints both equations; exits with 1 if anything is not."""
 
     async def read(ground: assembly.Ground) -> bool:
         accounts, differences = await ReconciliationRoom(ground.ledger).read()
-        if as_json:
-            print(
-                json.dumps(
-                    {"accounts": dataclasses.asdict(accounts), "differences": differences}, default=str
-                )
-            )
-            return not differences
+        if as_json is not None:
+            told = {"accounts": dataclasses.asdict(accounts), "differences": differences}
+            as_json.write_text(json.dumps(told, default=str) + "\n", encoding="utf-8")
         for table in account_tables(accounts):
             Console().print(table)
         for sentence in differences:

@@ -25,8 +25,8 @@ from typing import Any, Protocol
 import pytest
 
 from hub.adapters.keys.local import LocalKeyring
-from hub.adapters.objects.sealing import HEADER, SEGMENT, TAG
 from hub.adapters.objects.local import LocalAttachments
+from hub.adapters.objects.sealing import HEADER, SEGMENT, TAG
 from hub.domain.errors import Tampered, Unavailable
 from hub.ports.attachments import Attachments
 from hub.ports.keyring import DataKey

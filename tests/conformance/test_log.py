@@ -529,6 +529,24 @@ async def test_a_partition_goes_to_a_newcomer_only_when_all_that_was_handed_of_i
 
 
 @every_log
+async def test_a_reader_that_always_has_a_page_in_hand_gives_a_newcomer_its_share(rig: LogRig) -> None:
+    log = rig.log(2)
+    await log.append(TOPIC, records(20))
+    async with log.reader(TOPIC, GROUP) as first:
+        in_hand = list(await first.read(100, 10))
+        assert len(by_partition(in_hand)) == 2
+        async with log.reader(TOPIC, GROUP) as second:
+            for turn in range(1, 40):
+                await log.append(TOPIC, records(20, first=turn * 20))
+                page = list(await first.read(100, 0.1))
+                await first.done(in_hand)
+                in_hand = page
+                if await second.read(100, 0.1):
+                    return
+    raise AssertionError("the newcomer was given nothing")
+
+
+@every_log
 async def test_a_reader_too_many_has_nothing_until_another_dies(rig: LogRig) -> None:
     log = rig.log(1)
     async with log.reader(TOPIC, GROUP) as reader:

@@ -365,14 +365,17 @@ async def test_gauges_count_everything_and_say_zero_where_there_is_nothing(
     database: Database, views: PostgresViews
 ) -> None:
     empty = await views.counts()
-    assert set(empty) == {"submissions.accepted", "tray.letters"} | {f"deliveries.{state}" for state in State}
+    states = {f"deliveries.{state}" for state in State}
+    assert set(empty) == states | {"submissions.accepted", "submissions.undecided", "tray.letters"}
     assert set(empty.values()) == {0}
     await plant(database, [1, 2], to=[1, 2])
     await park(database)
     await plant(database, [3])
+    await PostgresIntake(database).accept([submission(4)])
     assert {name: count for name, count in (await views.counts()).items() if count} == {
-        "submissions.accepted": 3,
-        "tray.letters": 3,
+        "submissions.accepted": 4,
+        "submissions.undecided": 1,
+        "tray.letters": 4,
         "deliveries.parked": 4,
         "deliveries.planned": 1,
     }

@@ -324,5 +324,5 @@ async def raw(url: str, *pieces: bytes, break_off: bool = False, wait: float = 0
 async def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
     """Raises TimeoutError."""
     async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 (what is waited for lies on a disk)
+        while not condition():
             await asyncio.sleep(0.02)

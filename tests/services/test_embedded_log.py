@@ -12,6 +12,8 @@ import pytest_asyncio
 from hub.adapters.postgres import log as log_module
 from hub.adapters.postgres.database import Connection, Database
 from hub.adapters.postgres.log import PostgresLog
+from hub.adapters.postgres.log_reader import PostgresLogReader
+from hub.domain.errors import LeaseLost
 from hub.ports.log import Record, Topic
 from tests.conformance.samples import WatchedDatabase
 
@@ -93,5 +95,30 @@ async def test_a_reader_leaves_no_lock_and_no_connection_behind(opened: Database
             await reader.read(10, 0)
             assert await opened.run(locks) == 5
         async with asyncio.timeout(10):
-            while await opened.run(locks):  # noqa: ASYNC110 - the server says it to nobody
+            while await opened.run(locks):
                 await asyncio.sleep(0.01)
+
+
+async def test_a_look_that_was_cut_off_leaves_no_lock_of_which_nobody_knows(
+    opened: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = PostgresLog(opened)
+    await log.append(TOPIC, records(40))
+    async with log.reader(TOPIC, GROUP) as reader, log.reader(TOPIC, GROUP) as other:
+        assert isinstance(reader, PostgresLogReader)
+        lock = reader._lock
+
+        async def lock_and_be_cut_off(partition: int) -> bool:
+            await lock(partition)
+            raise asyncio.CancelledError
+
+        monkeypatch.setattr(reader, "_lock", lock_and_be_cut_off)
+        with pytest.raises(asyncio.CancelledError):
+            await reader.read(10, 0)
+        monkeypatch.undo()
+        with pytest.raises(LeaseLost):
+            await reader.read(10, 0)
+        count = 0
+        async with asyncio.timeout(10):
+            while count < 40:
+                count += len(await other.read(100, 0.2))

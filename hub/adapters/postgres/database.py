@@ -57,7 +57,7 @@ class Database:
         """Raises Unavailable when nobody answers, SettingsError when the address is wrong or refused."""
         with reached():
             pool = await asyncpg.create_pool(
-                dsn, min_size=1, max_size=size, init=_prepare, timeout=10, command_timeout=60
+                dsn, min_size=1, max_size=size, init=_prepare, reset=_as_it_is, timeout=10, command_timeout=60
             )
         return cls(dsn, pool)
 
@@ -71,10 +71,20 @@ class Database:
         """`work` in one transaction, durable when this returns. It may be called more than once: the
         database sometimes breaks a deadlock by sending one of two away. Raises Unavailable, also when the
         answer to the commit was lost: the transaction may have happened."""
+
+        async def in_transaction(connection: Connection) -> Result:
+            async with connection.transaction():
+                return await work(connection)
+
+        return await self.once(in_transaction)
+
+    async def once(self, work: Callable[[Connection], Awaitable[Result]]) -> Result:
+        """The same for `work` that is a single statement: it is a transaction by itself, and beginning and
+        committing one around it would be two more round trips."""
         for run in range(1, _RUNS + 1):
             try:
                 with served():
-                    async with self._pool.acquire() as connection, connection.transaction():
+                    async with self._pool.acquire() as connection:
                         return await work(connection)
             except _BROKEN_FOR_OTHERS as error:
                 if run == _RUNS:
@@ -117,6 +127,12 @@ async def connect(dsn: str, command_timeout: float | None = None) -> OwnConnecti
             connection.terminate()
             raise
     return connection
+
+
+async def _as_it_is(connection: object) -> None:
+    """What a pooled connection is given back with: its transaction has ended, and nothing that outlives a
+    transaction (settings, listening, session locks) is ever begun on it. Asking the server to undo it all
+    the same would be a round trip for each transaction."""
 
 
 async def _prepare(connection: OwnConnection) -> None:

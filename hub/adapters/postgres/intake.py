@@ -44,7 +44,7 @@ class PostgresIntake:
             )
             return {row["location"] for row in rows}
 
-        return await self._database.run(work)
+        return await self._database.once(work)
 
 
 def _answer(

@@ -53,7 +53,7 @@ class PostgresLanes:
             rows = await connection.fetch(_LEASE, worker, limit, length)
             return [_lane(row) for row in rows]
 
-        return await self._database.run(work)
+        return await self._database.once(work)
 
     async def claim(self, worker: str, lane: int, limit: int, hold: timedelta) -> Sequence[Claim]:
         claimable = [*sources_of(State.IN_FLIGHT), State.IN_FLIGHT]
@@ -90,7 +90,7 @@ class PostgresLanes:
             seconds: float | None = await connection.fetchval(_NEXT_DUE)
             return None if seconds is None else max(seconds, 0.0)
 
-        return await self._database.run(work)
+        return await self._database.once(work)
 
     async def wait(self, seconds: float) -> None:
         await self._bell.wait(seconds)

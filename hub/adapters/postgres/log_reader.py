@@ -59,7 +59,6 @@ class PostgresLogReader:
         # What is done and not yet on the disk when the power fails is read again, which is harmless.
         await self._connection.execute("SET synchronous_commit = off")
         await self._connection.execute("SELECT pg_advisory_lock_shared($1)", self._key("readers"))
-        self._connection.add_termination_listener(lambda _: self._rung.set())
         await self._connection.add_listener(channel(self._topic), lambda *_: self._rung.set())
 
     async def read(self, limit: int, wait: float) -> Sequence[Entry]:

@@ -57,14 +57,14 @@ class PostgresPartners:
             )
             return None if row is None else _kept(row)
 
-        return await self._database.run(work)
+        return await self._database.once(work)
 
     async def list(self) -> Sequence[KeptPartner]:
         async def work(connection: Connection) -> Sequence[KeptPartner]:
             rows = await connection.fetch(f"SELECT {_COLUMNS} FROM partner ORDER BY subscriber")
             return [_kept(row) for row in rows]
 
-        return await self._database.run(work)
+        return await self._database.once(work)
 
 
 def _kept(row: asyncpg.Record) -> KeptPartner:

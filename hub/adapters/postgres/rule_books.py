@@ -59,7 +59,7 @@ class PostgresRuleBooks:
                 raise RuleBookError(f"no edition of the rule book has number {number}")
             return Edition(row["number"], row["effective_from"], row["content"])
 
-        return await self._database.run(work)
+        return await self._database.once(work)
 
 
 async def _read_clock(connection: Connection) -> datetime:

@@ -69,6 +69,7 @@ class PostgresTokens:
             return None
         id, secret = shape.groups()
 
+        # Two statements when its use is news; nothing hangs on their being one transaction.
         async def work(connection: Connection) -> Identity | None:
             row = await connection.fetchrow(_IDENTIFY, id)
             right = hmac.compare_digest(_hash(secret), _NOBODY if row is None else row["hash"])
@@ -78,7 +79,7 @@ class PostgresTokens:
                 await connection.execute(_NOTE_USE, id)
             return _identity(row)
 
-        return await self._database.run(work)
+        return await self._database.once(work)
 
     async def list(self) -> Sequence[TokenView]:
         async def work(connection: Connection) -> Sequence[TokenView]:
@@ -90,7 +91,7 @@ class PostgresTokens:
             )
             return [_view(row) for row in rows]
 
-        return await self._database.run(work)
+        return await self._database.once(work)
 
     async def revoke(self, id: str) -> bool:
         if _ID.fullmatch(id) is None:
@@ -107,7 +108,7 @@ class PostgresTokens:
                 )
             )
 
-        return await self._database.run(work)
+        return await self._database.once(work)
 
 
 def _hash(secret: str) -> bytes:

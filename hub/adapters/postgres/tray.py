@@ -36,7 +36,7 @@ class PostgresTray:
             )
             return [_letter(row) for row in rows]
 
-        return await self._database.run(work)
+        return await self._database.once(work)
 
     async def discard(self, positions: Sequence[int]) -> None:
         async def work(connection: Connection) -> None:
@@ -50,7 +50,7 @@ class PostgresTray:
                 list(positions),
             )
 
-        await self._database.run(work)
+        await self._database.once(work)
 
     async def wait(self, seconds: float) -> None:
         await self._bell.wait(seconds)

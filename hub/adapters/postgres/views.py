@@ -71,13 +71,13 @@ class PostgresViews:
             more = len(rows) > limit and items
             return DeliveryPage(items, (items[-1].created_at, items[-1].id) if more else None)
 
-        return await self._database.run(work)
+        return await self._database.once(work)
 
     async def parked(self) -> Sequence[ParkedGroup]:
         async def work(connection: Connection) -> Sequence[ParkedGroup]:
             return [ParkedGroup(**row) for row in await connection.fetch(_PARKED)]
 
-        return await self._database.run(work)
+        return await self._database.once(work)
 
     async def mailbox(self, subscriber: Subscriber, after: int, limit: int) -> Sequence[MailboxItem]:
         # What can still be acknowledged is what lies there.
@@ -98,14 +98,14 @@ class PostgresViews:
             )
             return [_mailbox_item(row) for row in rows]
 
-        return await self._database.run(work)
+        return await self._database.once(work)
 
     async def parcel(self, delivery: UUID) -> MailboxItem | None:
         async def work(connection: Connection) -> MailboxItem | None:
             row = await connection.fetchrow(f"{_PARCELS} WHERE delivery.id = $1", delivery)
             return None if row is None else _mailbox_item(row)
 
-        return await self._database.run(work)
+        return await self._database.once(work)
 
     async def counts(self) -> dict[str, int]:
         """Every state is there, with 0 too: a gauge that vanishes is no zero."""
@@ -115,7 +115,7 @@ class PostgresViews:
             told.update({row["name"]: row["count"] for row in await connection.fetch(_COUNTS)})
             return told
 
-        return await self._database.run(work)
+        return await self._database.once(work)
 
 
 # --- a submission -------------------------------------------------------------------------------------

@@ -17,7 +17,9 @@ from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+_LARGEST_HEAD = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +52,7 @@ async def serve(
         app,
         access_log=False,
         date_header=True,
-        h11_max_incomplete_event_size=32_768,
-        http=_Silent,
+        http=_Guarded,
         lifespan="off",
         log_config=None,
         proxy_headers=False,
@@ -76,13 +77,32 @@ async def serve(
         listener.close()
 
 
-class _Silent(H11Protocol):
+class _Guarded(HttpToolsProtocol):
     """No access log, however loggers are set up elsewhere: turning its logger off holds only until somebody
-    sets up logging anew."""
+    sets up logging anew. And a head of bounded size: the parser itself would gather it for ever."""
 
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
         self.access_log = False
+        self._head: int | None = None
+
+    def data_received(self, data: bytes) -> None:
+        # What came together with the head's first byte is not counted: it is bounded by one read.
+        begun = self._head is not None
+        super().data_received(data)
+        if not begun or self._head is None:
+            return
+        self._head += len(data)
+        if self._head > _LARGEST_HEAD and not self.transport.is_closing():
+            self.send_400_response("The head of the request is too large.")
+
+    def on_message_begin(self) -> None:
+        self._head = 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._head = None
+        super().on_headers_complete()
 
 
 class _Server(uvicorn.Server):
