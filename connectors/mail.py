@@ -17,6 +17,7 @@ import ssl
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import cast
 
 import aiosmtplib
@@ -178,8 +179,10 @@ def _read(endpoint: Endpoint) -> tuple[_Target, Sequence[str]]:
     return target, reading.finish()
 
 
+@lru_cache(maxsize=256)
 def _trust(ca: str | None) -> ssl.SSLContext | None:
-    """The certificates to believe: those given, else the system's. None if they cannot be read."""
+    """The certificates to believe: those given, else the system's, as they were when first asked for
+    (reading them takes longer than a mail). None if they cannot be read."""
     try:
         return ssl.create_default_context(cadata=ca)
     except (ssl.SSLError, ValueError):

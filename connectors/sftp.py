@@ -33,6 +33,8 @@ AT_ONCE = 4
 """Parcels under way on one connection: enough to hide the round trips, gentle to a small server."""
 READ_BACK = 64 * 1024 * 1024
 """Up to this many bytes, a parcel found under its final name is read back and compared."""
+CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "chacha20-poly1305@openssh.com", "aes256-ctr")
+"""Modern ones; first those that a processor has instructions for."""
 BLOCK = 128 * 1024
 """Bytes written before an answer is awaited: the server shows a sign of life for each."""
 
@@ -182,6 +184,7 @@ async def _enter(target: _Target, limit: float) -> _Visit:
             client_keys=[target.private_key] if target.private_key else None,
             password=target.password,
             preferred_auth=("publickey",) if target.private_key else ("password", "keyboard-interactive"),
+            encryption_algs=CIPHERS,
             compression_algs=None,
             utf8_decode_errors="replace",
             # Only what the partner's settings say: nothing of the account this process runs under.

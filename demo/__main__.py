@@ -98,26 +98,29 @@ async def _play(story: Story, run: str) -> None:
         hub = await stack.enter_async_context(_hub(story, world, stand))
         procedures = sorted({procedure for p in world.partners for procedure, _ in p.subscriptions})
         words = [word for procedure in procedures for word in ("--procedure", procedure)]
-        sender_token, operator_token, mailbox_tokens = await asyncio.gather(
-            hub.token("sender", "demo-site", *words),
+        sender_token = await hub.token("sender", "demo-site", *words)
+        sender = await stack.enter_async_context(_session(sender_token))
+        others = asyncio.gather(
             hub.token("operator", "demo", "--role", "operator"),
             hub.tokens("partner", *(partner.subscriber for partner in world.on("mailbox"))),
         )
-        sender = await stack.enter_async_context(_session(sender_token))
-        operator = await stack.enter_async_context(_session(operator_token))
         waiting = forms(world, run, SUBMISSIONS)
-        posted = await _post_all(story, hub, sender, operator, waiting)
+        posted = await _post_all(story, hub, sender, waiting)
+        operator_token, mailbox_tokens = await others
+        operator = await stack.enter_async_context(_session(operator_token))
         parked = await _show_parked(story, hub, operator)
         await stand.heal()
         story.tell("The partners' servers are healed. An operator sends everything parked again.")
         replayed = await _replay(story, hub, operator, parked)
         await _quiet(story, hub, operator, "after the replay")
-        await _empty_mailboxes(story, hub, mailbox_tokens)
+        arrivals = await _empty_mailboxes(story, hub, mailbox_tokens)
         await _fetched(stand)
-        await _accounts(story, hub)
-        comparison = await _compare(
-            story, hub, operator, waiting, mailbox_arrivals=story.report.pop("_mailbox")
-        )
+        path = story.folder / "accounts.json"
+        reconciling = asyncio.create_task(hub.command("reconcile", "--json", str(path)))
+        comparison = await _compare(story, hub, operator, waiting, arrivals)
+        code, text = await reconciling
+        story.console.print(text, highlight=False, markup=False)
+        _check_accounts(story, code, json.loads(path.read_text("utf-8")))
         await _timeline(story, hub, operator, parked)
         story.report |= {
             "parked": len(parked),
@@ -179,26 +182,20 @@ def _free_port() -> int:
 # --- the journey --------------------------------------------------------------------------------------
 
 
-async def _post_all(
-    story: Story,
-    hub: Hub,
-    sender: aiohttp.ClientSession,
-    operator: aiohttp.ClientSession,
-    waiting: Sequence[Form],
-) -> Posted:
+async def _post_all(story: Story, hub: Hub, sender: aiohttp.ClientSession, waiting: Sequence[Form]) -> Posted:
     story.tell(
         f"A form site posts {len(waiting)} submissions with XML, JSON and PDF files, some of them twice."
     )
     with _progress(story) as progress:
         posting = progress.add_task("posted", total=len(waiting), detail="")
         resting = progress.add_task("deliveries at rest", total=None, detail="")
-        watching = asyncio.create_task(_watch(hub, operator, progress, resting))
+        watching = asyncio.create_task(_watch(hub, sender, progress, resting))
         posted = await post(sender, hub.url, waiting, lambda: progress.advance(posting))
         took = time.monotonic() - story.started
-        await _wait_quiet(hub, operator)
+        await _wait_quiet(hub, sender)
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
-        _show(progress, resting, await hub.counts(operator))
+        _show(progress, resting, await hub.counts(sender))
     story.tell(f"All posted after {took:.1f} s; {posted.repeated} posted twice got the same answer twice.")
     if posted.refused or posted.differing_answers:
         story.faults.append(
@@ -210,7 +207,7 @@ async def _post_all(
 async def _watch(hub: Hub, session: aiohttp.ClientSession, progress: Progress, bar: Any) -> None:
     while True:
         _show(progress, bar, await hub.counts(session))
-        await asyncio.sleep(0.25)
+        await asyncio.sleep(0.5)
 
 
 def _show(progress: Progress, bar: Any, counts: Mapping[str, int]) -> None:
@@ -239,7 +236,7 @@ async def _wait_quiet(hub: Hub, session: aiohttp.ClientSession) -> None:
         moving = sum(counts.get(f"deliveries.{state}", 0) for state in ("planned", "in_flight", "waiting"))
         if counts.get("submissions.undecided", 1) == 0 and moving == 0:
             return
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.25)
     raise RuntimeError(f"the hub is not at rest after {_QUIET_WITHIN:.0f} s: {counts}")
 
 
@@ -265,24 +262,22 @@ async def _show_parked(story: Story, hub: Hub, operator: aiohttp.ClientSession) 
 async def _replay(
     story: Story, hub: Hub, operator: aiohttp.ClientSession, parked: Sequence[Mapping[str, Any]]
 ) -> int:
-    replayed = 0
-    for cause in sorted({item["cause"] for item in parked}):
-        order = {"cause": cause, "reason": "demo: the partners' servers are healed"}
-        told = await hub.replay(operator, order)
-        replayed += told["sent"]
+    reason = "demo: the partners' servers are healed"
+    orders = [{"cause": cause, "reason": reason} for cause in sorted({item["cause"] for item in parked})]
+    replayed = sum(int(told["sent"]) for told in await hub.replay(operator, orders))
     if replayed != len(parked):
         story.faults.append(f"{len(parked)} were parked, {replayed} were sent again")
     return replayed
 
 
-async def _empty_mailboxes(story: Story, hub: Hub, tokens: Sequence[str]) -> None:
+async def _empty_mailboxes(story: Story, hub: Hub, tokens: Sequence[str]) -> list[evidence.Arrival]:
     """Partners without a server list, fetch and acknowledge what lies in their mailbox."""
-    arrivals = []
+    arrivals: list[evidence.Arrival] = []
     for token in tokens:
         async with _session(token) as session:
             arrivals += await _empty_mailbox(hub, session)
-    story.report["_mailbox"] = arrivals
     story.tell(f"{len(arrivals)} parcels were fetched from mailboxes and acknowledged.")
+    return arrivals
 
 
 async def _empty_mailbox(hub: Hub, session: aiohttp.ClientSession) -> list[evidence.Arrival]:
@@ -314,18 +309,15 @@ async def _fetched(stand: Servers) -> None:
 # --- the proof ----------------------------------------------------------------------------------------
 
 
-async def _accounts(story: Story, hub: Hub) -> None:
-    path = story.folder / "accounts.json"
-    code, text = await hub.command("reconcile", "--json", str(path))
-    story.console.print(text, highlight=False, markup=False)
-    told = json.loads(path.read_text("utf-8"))
+def _check_accounts(story: Story, code: int, told: Mapping[str, Any]) -> None:
+    """`code` and `told`: what `hub reconcile` ended with, and wrote."""
     accounts = told["accounts"]
     story.faults += told["differences"]
     if code:
         story.faults.append("the hub's own accounts do not add up")
 
     def total(name: str) -> int:
-        return sum(line[name] for line in accounts["submissions"])
+        return sum(int(line[name]) for line in accounts["submissions"])
 
     states: Counter[str] = Counter()
     for line in accounts["deliveries"]:

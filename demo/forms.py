@@ -177,7 +177,7 @@ def _xml(name: str, type: str, chance: random.Random, encoding: str) -> File:
         f'<?xml version="1.0" encoding="{encoding}"?>\r\n<demande>\r\n'
         f"  <demandeur>{chance.choice(_NAMES)}</demandeur>\r\n"
         + "".join(
-            f"  <ligne n='{n}'>{chance.getrandbits(64):x} é</ligne>\n" for n in range(chance.randint(5, 200))
+            f"  <ligne n='{n}'>{chance.getrandbits(64):x} é</ligne>\n" for n in range(chance.randint(5, 100))
         )
         + "</demande>\n"
     )
@@ -187,7 +187,7 @@ def _xml(name: str, type: str, chance: random.Random, encoding: str) -> File:
 def _pdf(name: str, type: str, chance: random.Random) -> File:
     """One page that a reader opens, followed by a stream of incompressible bytes, as a scan is."""
     words = f"BT /F1 14 Tf 60 780 Td (Demonstration {chance.getrandbits(32):08x}) Tj ET".encode()
-    scan = chance.randbytes(chance.randint(2_000, 60_000))
+    scan = chance.randbytes(chance.randint(1_000, 25_000))
     objects = [
         b"<< /Type /Catalog /Pages 2 0 R >>",
         b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",

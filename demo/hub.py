@@ -12,7 +12,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,15 +106,19 @@ class Hub:
                 raise RuntimeError(f"GET {path} answered {answer.status}")
             return json.loads(await answer.read())
 
-    async def replay(self, session: aiohttp.ClientSession, order: Mapping[str, Any]) -> dict[str, Any]:
-        """Order a replay and wait until it is carried out."""
-        async with session.post(f"{self.url}/v1/replays", json=order) as answer:
-            if answer.status not in (200, 201, 202):
-                raise RuntimeError(f"POST /v1/replays answered {answer.status}")
-            begun = json.loads(await answer.read())
+    async def replay(
+        self, session: aiohttp.ClientSession, orders: Sequence[Mapping[str, Any]]
+    ) -> list[dict[str, Any]]:
+        """Order replays and wait until all are carried out."""
+        begun = []
+        for order in orders:
+            async with session.post(f"{self.url}/v1/replays", json=order) as answer:
+                if answer.status not in (200, 201, 202):
+                    raise RuntimeError(f"POST /v1/replays answered {answer.status}")
+                begun.append(json.loads(await answer.read())["id"])
         while True:
-            told: dict[str, Any] = await self.read(session, f"/v1/replays/{begun['id']}")
-            if told["finished_at"] is not None:
+            told = [await self.read(session, f"/v1/replays/{id}") for id in begun]
+            if all(replay["finished_at"] is not None for replay in told):
                 return told
             await asyncio.sleep(0.1)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -54,9 +55,11 @@ async def servers(world: World, folder: Path) -> AsyncIterator[Servers]:
             receiver = await Receiver.start(kind, folder / channel, *arguments, misbehaving=misbehaving)
             return await stack.enter_async_context(receiver)
 
-        sftp = await start("sftp", "sftp", "--authorized-keys", str(keys.resolve()))
-        mail = await start("smtp", "mail", "--starttls")
-        webhook = await start("http", "webhook", "--secrets", str(secrets.resolve()))
+        sftp, mail, webhook = await asyncio.gather(
+            start("sftp", "sftp", "--authorized-keys", str(keys.resolve())),
+            start("smtp", "mail", "--starttls"),
+            start("http", "webhook", "--secrets", str(secrets.resolve())),
+        )
         private = key.export_private_key().decode()
         endpoints = {
             **{p.subscriber: _by_sftp(p, sftp, private) for p in world.on("sftp")},

@@ -6,6 +6,7 @@ What partners do is an outcome, a value. A cause is a word from a small vocabula
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -71,6 +72,18 @@ class Conclusion:
     @property
     def cause(self) -> str | None:
         return None if isinstance(self.outcome, Delivered) else self.outcome.cause
+
+
+def lane_rest(conclusions: Sequence[Conclusion]) -> timedelta:
+    """How long a lane may rest after a page of it. When all that was tried failed because of the endpoint,
+    what else is due there would fail as well: it waits with the first of them that is tried again, and
+    goes with it. Otherwise the lane goes on at once."""
+    waits = [conclusion.wait for conclusion in conclusions if conclusion.wait is not None]
+    away = all(
+        isinstance(conclusion.outcome, Deferred) and conclusion.outcome.about is About.ENDPOINT
+        for conclusion in conclusions
+    )
+    return min(waits) if away and waits else timedelta(0)
 
 
 def conclude(attempt: Attempt, outcome: Outcome, policy: RetryPolicy, jitter: float) -> Conclusion:

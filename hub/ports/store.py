@@ -170,6 +170,9 @@ class Claim:
     attachments: tuple[StoredAttachment, ...]
 
 
+AT_ONCE = timedelta(0)
+
+
 class Lanes(Protocol):
     async def lease(self, worker: str, limit: int, length: timedelta) -> Sequence[Lane]:
         """Lanes that are due and held by nobody, now held by `worker` for `length`."""
@@ -184,8 +187,11 @@ class Lanes(Protocol):
         """Lengthen the leases and the holds of their rows in flight; the lanes still held."""
         ...
 
-    async def conclude(self, worker: str, lane: int, conclusions: Sequence[Conclusion]) -> Sequence[UUID]:
-        """Write what came of attempts, and the lane's next wake-up; gives the lane back. Stale bad news
+    async def conclude(
+        self, worker: str, lane: int, conclusions: Sequence[Conclusion], rest: timedelta = AT_ONCE
+    ) -> Sequence[UUID]:
+        """Write what came of attempts, and the lane's next wake-up; gives the lane back. It is not due again
+        before `rest` is over, unless something new is put into it. Stale bad news
         (another attempt has begun, or the row is at rest) is refused, good news of the same sending is
         welcome; one row's illegal move fails no other's. Returns the deliveries whose news was refused."""
         ...

@@ -15,7 +15,7 @@ from datetime import timedelta
 
 import structlog
 
-from hub.domain.delivery import About, Conclusion, Deferred, Delivered, Outcome, Refused, conclude
+from hub.domain.delivery import About, Conclusion, Deferred, Delivered, Outcome, Refused, conclude, lane_rest
 from hub.domain.errors import LeaseLost, MissingKey, Tampered, Unavailable
 from hub.domain.partner import Endpoint
 from hub.domain.retry import RetryPolicy
@@ -110,7 +110,8 @@ class DispatchRoom:
         try:
             claims = await self._lanes.claim(self._worker, lane.id, self._pace.page, self._pace.lease)
             conclusions = await self._attempt(lane, claims) if claims else []
-            refused = await self._lanes.conclude(self._worker, lane.id, conclusions)
+            rest = lane_rest(conclusions)
+            refused = await self._lanes.conclude(self._worker, lane.id, conclusions, rest)
         except LeaseLost:
             log.warning("lane.lost", lane=lane.id)
             return

@@ -9,7 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.domain.delivery import About, Attempt, Deferred, Delivered, Refused, conclude
+from hub.domain.delivery import (
+    About,
+    Attempt,
+    Conclusion,
+    Deferred,
+    Delivered,
+    Outcome,
+    Refused,
+    conclude,
+    lane_rest,
+)
 from hub.domain.lifecycle import State
 from hub.domain.retry import Park, RetryPolicy, next_wait
 
@@ -64,3 +74,19 @@ def test_what_was_deferred_waits_and_after_the_last_wait_is_parked_with_its_caus
 @pytest.mark.parametrize("about", About)
 def test_what_was_refused_is_parked_at_once(about: About) -> None:
     assert conclude(ATTEMPT, Refused("mail.mailbox_refused", about), POLICY, 0.0).state is State.PARKED
+
+
+def concluded(outcome: Outcome, number: int = 1) -> Conclusion:
+    return conclude(Attempt(UUID(int=number), 1, number), outcome, POLICY, 0.0)
+
+
+def test_a_lane_whose_endpoint_is_away_rests_until_the_first_of_its_failures_is_tried_again() -> None:
+    away = [concluded(Deferred("sftp.timeout"), 2), concluded(Deferred("sftp.timeout"), 1)]
+    assert lane_rest(away) == timedelta(seconds=5)
+
+
+def test_a_lane_goes_on_when_anything_got_through_or_a_fault_was_the_parcels_own() -> None:
+    assert lane_rest([concluded(Deferred("sftp.timeout")), concluded(Delivered("x"), 2)]) == timedelta(0)
+    assert lane_rest([concluded(Deferred("sftp.failure", About.PARCEL))]) == timedelta(0)
+    assert lane_rest([concluded(Deferred("sftp.timeout"), 4)]) == timedelta(0)
+    assert lane_rest([]) == timedelta(0)

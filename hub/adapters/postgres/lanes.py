@@ -26,7 +26,7 @@ from hub.domain.errors import IllegalMove, LeaseLost
 from hub.domain.identity import ParcelKind, Subscriber
 from hub.domain.lifecycle import IN_MOTION, State, move, sources_of
 from hub.domain.partner import Endpoint
-from hub.ports.store import Claim, Lane
+from hub.ports.store import AT_ONCE, Claim, Lane
 
 LOST = "lost"
 """The outcome of an attempt whose worker was not heard of before its hold ended."""
@@ -76,11 +76,13 @@ class PostgresLanes:
 
         return await self._database.run(work)
 
-    async def conclude(self, worker: str, lane: int, conclusions: Sequence[Conclusion]) -> Sequence[UUID]:
+    async def conclude(
+        self, worker: str, lane: int, conclusions: Sequence[Conclusion], rest: timedelta = AT_ONCE
+    ) -> Sequence[UUID]:
         async def work(connection: Connection) -> Sequence[UUID]:
             await _lock_lane(connection, worker, lane)
             refused = await _write_news(connection, lane, conclusions) if conclusions else []
-            await connection.execute(_GIVE_BACK, lane, worker)
+            await connection.execute(_GIVE_BACK, lane, worker, rest)
             return refused
 
         return await self._database.run(work)
@@ -386,7 +388,9 @@ def _line(made: _Move) -> JournalEntry:
 # notification is made only when it says something: notifying transactions commit one after the other.
 _GIVE_BACK = """
     WITH wake AS MATERIALIZED (
-        SELECT min(due_at) AS due_at FROM delivery WHERE lane = $1 AND due_at IS NOT NULL
+        SELECT GREATEST(min(due_at), CASE WHEN min(due_at) IS NOT NULL THEN clock_timestamp() + $3::interval END)
+            AS due_at
+        FROM delivery WHERE lane = $1 AND due_at IS NOT NULL
     ), given AS (
         UPDATE lane
         SET due_at = CASE WHEN holder = $2 THEN wake.due_at ELSE LEAST(lane.due_at, wake.due_at) END,

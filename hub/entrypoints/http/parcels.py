@@ -93,7 +93,12 @@ async def get_file(
         headers["Content-Digest"] = headers["Repr-Digest"]
     else:
         headers["Content-Range"] = f"bytes {start}-{end - 1}/{file.size}"
-    return StreamingResponse(_joined(first, stream), 200 if wanted is None else 206, headers)
+    status = 200 if wanted is None else 206
+    if len(first) == end - start:
+        # Read to its end all the same: so the file is closed.
+        await anext(stream, b"")
+        return Response(first, status, headers)
+    return StreamingResponse(_joined(first, stream), status, headers)
 
 
 async def _file(rooms: Rooms, owner: Subscriber | None, delivery: UUID, number: int) -> ParcelFile:
