@@ -36,6 +36,8 @@ SUBMISSIONS = 1000
 WAITS = "0.2,0.5,1"
 LIMIT = "2"
 _QUIET_WITHIN = 60.0
+_MOST = 0.95
+"""The share of deliveries at rest at which the operator looks: the others are still being tried."""
 _AT_REST = ("delivered", "acknowledged", "parked")
 
 
@@ -192,7 +194,7 @@ async def _post_all(story: Story, hub: Hub, sender: aiohttp.ClientSession, waiti
         watching = asyncio.create_task(_watch(hub, sender, progress, resting))
         posted = await post(sender, hub.url, waiting, lambda: progress.advance(posting))
         took = time.monotonic() - story.started
-        await _wait_quiet(hub, sender)
+        await _wait_until_rest(hub, sender, _MOST)
         watching.cancel()
         await asyncio.gather(watching, return_exceptions=True)
         _show(progress, resting, await hub.counts(sender))
@@ -228,20 +230,22 @@ def _progress(story: Story) -> Progress:
     )
 
 
-async def _wait_quiet(hub: Hub, session: aiohttp.ClientSession) -> None:
-    """Until nothing is undecided or in motion. Raises RuntimeError when that takes too long."""
+async def _wait_until_rest(hub: Hub, session: aiohttp.ClientSession, share: float = 1.0) -> None:
+    """Until everything is decided and this share of the deliveries is at rest. Raises RuntimeError when that
+    takes too long."""
     deadline = time.monotonic() + _QUIET_WITHIN
     while time.monotonic() < deadline:
         counts = await hub.counts(session)
-        moving = sum(counts.get(f"deliveries.{state}", 0) for state in ("planned", "in_flight", "waiting"))
-        if counts.get("submissions.undecided", 1) == 0 and moving == 0:
+        named = sum(count for name, count in counts.items() if name.startswith("deliveries."))
+        rested = sum(counts[f"deliveries.{state}"] for state in _AT_REST)
+        if not counts["submissions.undecided"] and rested >= named * share:
             return
         await asyncio.sleep(0.25)
     raise RuntimeError(f"the hub is not at rest after {_QUIET_WITHIN:.0f} s: {counts}")
 
 
 async def _quiet(story: Story, hub: Hub, session: aiohttp.ClientSession, when: str) -> None:
-    await _wait_quiet(hub, session)
+    await _wait_until_rest(hub, session)
     counts = await hub.counts(session)
     story.tell(
         f"{counts.get('deliveries.delivered', 0)} delivered, {counts.get('deliveries.parked', 0)} parked {when}."
@@ -256,6 +260,9 @@ async def _show_parked(story: Story, hub: Hub, operator: aiohttp.ClientSession) 
         partners = {item["subscriber"] for item in parked if item["cause"] == cause}
         table.add_row(cause, channel, str(count), str(len(partners)))
     story.console.print(table)
+    counts = await hub.counts(operator)
+    moving = sum(counts[f"deliveries.{state}"] for state in ("planned", "in_flight", "waiting"))
+    story.tell(f"{len(parked)} are parked; {moving} others will still be tried by themselves.")
     return parked
 
 

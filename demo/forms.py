@@ -160,14 +160,13 @@ def _files(external_id: str, procedure: str, chance: random.Random) -> list[File
             _xml(f"{external_id}_VA.xml", "VA", chance, "UTF-8"),
             _pdf(f"{external_id}_VA.pdf", "VA", chance),
         ]
+    if procedure == "HebergementTourisme":
+        content = json.dumps({"reference": external_id, "loueur": chance.choice(_NAMES)}, ensure_ascii=False)
+        return [File("déclaration.json", "declaration", "application/json", content.encode())]
     encoding = "ISO-8859-1" if chance.random() < 0.3 else "UTF-8"
-    files = [
-        _xml(f"{external_id}-{procedure}-doc-flux-1-2.xml", "flux", chance, encoding),
-        _pdf("Récapitulatif de la demande.pdf", "recapitulatif", chance),
-    ]
-    if chance.random() < 0.4:
-        content = json.dumps({"reference": external_id, "demandeur": chance.choice(_NAMES)}).encode()
-        files.append(File("données.json", "donnees", "application/json", content))
+    files = [_xml(f"{external_id}-{procedure}-doc-flux-1-2.xml", "flux", chance, encoding)]
+    if procedure != "EtatCivil" or chance.random() < 0.5:
+        files.append(_pdf("Récapitulatif de la demande.pdf", "recapitulatif", chance))
     return files
 
 

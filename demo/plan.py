@@ -27,7 +27,7 @@ _OF_COMMUNES = (
     "HebergementTourisme",
 )
 _ESTABLISHMENT = 9001
-_MAILBOXES = 3
+_MAILBOXES = 5
 _NOT_SUBSCRIBED = 10
 _KINDS = {
     "sftp": ("refuse", "hang"),
@@ -127,9 +127,10 @@ def _partner(siren: str, branch: str, name: str, wishes: tuple[tuple[str, str], 
 
 
 def _channels(count: int, chance: random.Random) -> list[str]:
+    """A quarter by SFTP, a quarter by mail, a few that fetch from their mailbox, the others by webhook."""
     rest = count - _MAILBOXES
-    thirds = ["sftp"] * (rest // 3) + ["mail"] * (rest // 3)
-    channels = ["mailbox"] * _MAILBOXES + thirds + ["webhook"] * (rest - len(thirds))
+    quarters = ["sftp"] * (rest // 4) + ["mail"] * (rest // 4)
+    channels = ["mailbox"] * _MAILBOXES + quarters + ["webhook"] * (rest - len(quarters))
     chance.shuffle(channels)
     return channels
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from hub.domain.document import Document, OfferedFile, canonical
+from hub.domain.errors import MissingKey
 from hub.domain.filenames import safe_names
 from hub.ports.attachments import Attachments
 from hub.ports.connector import Parcel, ParcelFile
@@ -32,24 +34,8 @@ class ParcelRoom:
 
     def build(self, claim: Claim) -> Parcel:
         """Raises MissingKey (the submission was purged) or Tampered."""
-        key = self._keyring.unwrap(claim.wrapped_key)
-        document = Document.parse(self._keyring.open(key, claim.sealed, claim.submission.bytes))
-        locations = {stored.facts.number: stored.location for stored in claim.attachments}
-        given = [file for file in document.files if file.number in locations]
-        names = safe_names((file.number, file.name) for file in given)
-        files = tuple(
-            ParcelFile(
-                number=file.number,
-                name=names[file.number],
-                original=file.name,
-                type=file.type,
-                media_type=file.media_type,
-                size=file.size,
-                sha256=file.sha256,
-                open=self._opener(locations[file.number], key),
-            )
-            for file in given
-        )
+        opened = self._open(claim)
+        given = [self._file(opened, file) for file in opened.given]
         return Parcel(
             attempt=claim.attempt,
             subscriber=claim.subscriber,
@@ -61,16 +47,55 @@ class ParcelRoom:
             kind=claim.kind,
             revision=claim.revision,
             received_at=claim.received_at,
-            files=(_description(claim, document, given, names), *files),
+            files=(_description(claim, opened), *given),
+        )
+
+    def file(self, claim: Claim, number: int) -> ParcelFile | None:
+        """One file of the parcel, None if it has no such file. Raises as `build`."""
+        opened = self._open(claim)
+        if number == 0:
+            return _description(claim, opened)
+        return next((self._file(opened, file) for file in opened.given if file.number == number), None)
+
+    def _open(self, claim: Claim) -> _Opened:
+        if not claim.wrapped_key:
+            raise MissingKey
+        key = self._keyring.unwrap(claim.wrapped_key)
+        document = Document.parse(self._keyring.open(key, claim.sealed, claim.submission.bytes))
+        locations = {stored.facts.number: stored.location for stored in claim.attachments}
+        given = tuple(file for file in document.files if file.number in locations)
+        return _Opened(
+            key, document, given, locations, safe_names((file.number, file.name) for file in given)
+        )
+
+    def _file(self, opened: _Opened, file: OfferedFile) -> ParcelFile:
+        return ParcelFile(
+            number=file.number,
+            name=opened.names[file.number],
+            original=file.name,
+            type=file.type,
+            media_type=file.media_type,
+            size=file.size,
+            sha256=file.sha256,
+            open=self._opener(opened.locations[file.number], opened.key),
         )
 
     def _opener(self, location: str, key: DataKey) -> Callable[[int, int | None], AsyncIterator[bytes]]:
         return lambda start, end: self._attachments.read(location, key, start, end)
 
 
-def _description(
-    claim: Claim, document: Document, given: list[OfferedFile], names: Mapping[int, str]
-) -> ParcelFile:
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """A claim's document, and the files of it that the delivery is given."""
+
+    key: DataKey
+    document: Document = field(repr=False)
+    given: tuple[OfferedFile, ...]
+    locations: Mapping[int, str]
+    names: Mapping[int, str] = field(repr=False)
+
+
+def _description(claim: Claim, opened: _Opened) -> ParcelFile:
     """File 0: what the partner's software needs to file the parcel, with its digests."""
     told: dict[str, Any] = {
         "delivery": str(claim.attempt.delivery),
@@ -82,20 +107,20 @@ def _description(
         "procedure": claim.procedure,
         "recipient": {"siret": claim.subscriber.siret, "branch": claim.subscriber.branch},
         "received_at": rfc3339(claim.received_at),
-        "facts": dict(document.facts),
-        "applicant": document.applicant,
-        "content": document.content,
+        "facts": dict(opened.document.facts),
+        "applicant": opened.document.applicant,
+        "content": opened.document.content,
         "files": [
             {
                 "number": file.number,
-                "name": names[file.number],
+                "name": opened.names[file.number],
                 "original_name": file.name,
                 "type": file.type,
                 "media_type": file.media_type,
                 "size": file.size,
                 "sha256": file.sha256,
             }
-            for file in given
+            for file in opened.given
         ],
     }
     content = canonical(told)

@@ -110,13 +110,12 @@ async def _file(rooms: Rooms, owner: Subscriber | None, delivery: UUID, number: 
     if owner is not None and owner != item.claim.subscriber:
         raise not_found()
     try:
-        parcel = rooms.parcels.build(item.claim)
+        file = rooms.parcels.file(item.claim, number)
     except MissingKey:
         raise not_found() from None
-    for file in parcel.files:
-        if file.number == number:
-            return file
-    raise not_found()
+    if file is None:
+        raise not_found()
+    return file
 
 
 def _wanted(request: Request, file: ParcelFile) -> tuple[int, int] | None:
