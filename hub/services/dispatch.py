@@ -167,16 +167,18 @@ class DispatchRoom:
         third = self._pace.lease.total_seconds() / 3
         while True:
             await self._clock.sleep(third)
-            held = list(self._serving)
+            held = dict(self._serving)
             if not held:
                 continue
             try:
-                kept = await asyncio.wait_for(self._lanes.renew(self._worker, held, self._pace.lease), third)
+                kept = await asyncio.wait_for(
+                    self._lanes.renew(self._worker, list(held), self._pace.lease), third
+                )
             except (Unavailable, asyncio.TimeoutError):
                 kept = set()
             for lane in set(held) - kept:
-                if (task := self._serving.get(lane)) is not None:
-                    task.cancel()
+                # Only whom was asked for: a lane that was given back may have been leased anew meanwhile.
+                held[lane].cancel()
 
 
 def _tell(lane: Lane, claim: Claim, conclusion: Conclusion, *, stale: bool) -> None:

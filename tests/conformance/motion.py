@@ -126,7 +126,7 @@ async def journal(database: Database, event: str) -> list[tuple[UUID, str, str]]
 
 async def assert_nothing_is_forgotten(database: Database) -> None:
     """Every row in motion has a due time and lies in a lane that wakes for it: not later than the row is
-    due, or, while a worker holds the lane, at the end of its lease."""
+    due, or, while a worker holds the lane, at the end of its lease, or when the lane has rested."""
     wrong = await rows(
         database,
         """
@@ -134,7 +134,7 @@ async def assert_nothing_is_forgotten(database: Database) -> None:
         FROM delivery LEFT JOIN lane ON lane.id = delivery.lane
         WHERE (delivery.state IN ('planned', 'in_flight', 'waiting')
                AND (delivery.due_at IS NULL OR lane.due_at IS NULL
-                    OR lane.due_at > GREATEST(delivery.due_at, lane.lease_until)))
+                    OR lane.due_at > GREATEST(delivery.due_at, lane.lease_until, lane.rests_until)))
            OR (delivery.state NOT IN ('planned', 'in_flight', 'waiting') AND delivery.due_at IS NOT NULL)
         """,
     )

@@ -589,7 +589,7 @@ async def chunks(stop):
         if number == 20 and stop:
             print("written", flush=True)
             await asyncio.sleep(3600)
-        yield sys.argv[3].encode() * 2000
+        yield sys.argv[3].encode() * 8000
 
 async def puts():
     if sys.argv[2] == "stop":

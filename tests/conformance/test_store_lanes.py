@@ -705,3 +705,25 @@ async def test_whatever_happens_in_whatever_order_no_move_is_illegal_and_nothing
         "SELECT count(*) FILTER (WHERE matched <> sent + skipped OR finished_at IS NULL) AS wrong FROM replay",
     )
     assert orders["wrong"] == 0
+
+
+async def test_a_lane_that_rests_is_due_when_it_has_rested_and_what_comes_new_wakes_it(
+    database: Database, lanes: PostgresLanes
+) -> None:
+    await plant(database, [1])
+    lane, [claim] = await take(lanes, "anne")
+    await lanes.conclude("anne", lane, [waiting(claim.attempt, timedelta(seconds=5))], timedelta(seconds=20))
+    rests = await lane_due_in(database, lane)
+    assert rests is not None
+    assert 18 < rests <= 20
+    await plant(database, [2])
+    assert (await lane_due_in(database, lane) or 0) <= 0
+
+
+async def test_a_lane_without_rows_sleeps_whatever_rest_it_was_given(
+    database: Database, lanes: PostgresLanes
+) -> None:
+    await plant(database, [1])
+    lane, [claim] = await take(lanes, "anne")
+    await lanes.conclude("anne", lane, [delivered(claim.attempt)], timedelta(seconds=20))
+    assert await lane_due_in(database, lane) is None

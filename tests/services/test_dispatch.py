@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest_asyncio
 
 from hub.adapters.postgres.lanes import PostgresLanes
-from hub.domain.delivery import Delivered, Outcome
+from hub.domain.delivery import Deferred, Delivered, Outcome
 from hub.ports.connector import Parcel
 from tests.services.http_world import World, offer, open_world
 from tests.services.room_world import (
@@ -172,6 +173,43 @@ async def test_a_worker_that_lost_its_lane_aborts_what_it_was_doing(
 
     await serve_lanes(dispatch(world, lanes, {"mailbox": partner}, lease=1), stolen)
     assert set(await states(world)) == {"in_flight"}
+
+
+async def test_a_lane_leased_anew_is_not_aborted_by_the_renewal_of_its_last_lease(
+    world: World, lanes: PostgresLanes
+) -> None:
+    partner = ScriptedPartner()
+    pages = 0
+    asked, answered = asyncio.Event(), asyncio.Event()
+
+    class SlowToRenew(PostgresLanes):
+        """Answers about the lanes as they were when it was asked, after they were given back and leased
+        anew."""
+
+        async def renew(self, worker: str, lanes: Sequence[int], length: timedelta) -> set[int]:
+            if asked.is_set():
+                return await super().renew(worker, lanes, length)
+            asked.set()
+            await answered.wait()
+            return set()
+
+    async def conduct(parcels: Sequence[Parcel]) -> Sequence[Outcome]:
+        nonlocal pages
+        pages += 1
+        if pages <= 2:
+            await asked.wait()
+            return [Deferred("webhook.timeout") for _ in parcels]
+        answered.set()
+        await asyncio.sleep(0.3)
+        return [Delivered("here") for _ in parcels]
+
+    partner.conduct = conduct
+    slow = SlowToRenew(world.database)
+    await serve_lanes(
+        dispatch(world, slow, {"mailbox": partner}, lease=3), lambda: all_in(world, "delivered")
+    )
+    await slow.close()
+    assert "lost" not in await column(world, "SELECT outcome FROM attempt")
 
 
 async def test_stopping_lets_what_is_under_way_end(world: World, lanes: PostgresLanes) -> None:

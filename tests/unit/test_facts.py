@@ -40,9 +40,7 @@ def test_a_place_abroad_is_no_error() -> None:
     assert check(procedure(), {"commune": "99109"}, [], territory()).mapped == ()
 
 
-@pytest.mark.parametrize(
-    "code", ["00000", "7404", "x" * 5, "commune_deleguee:74042", "nowhere:1", "commune:"]
-)
+@pytest.mark.parametrize("code", ["00000", "7404", "x" * 5, "commune_deleguee:74042", "nowhere:1", "epci:"])
 def test_a_code_that_never_existed_is_a_flaw(code: str) -> None:
     assert flaws({"commune": code}) == [("/facts/commune", "unknown_place")]
 

@@ -388,12 +388,17 @@ def _line(made: _Move) -> JournalEntry:
 # notification is made only when it says something: notifying transactions commit one after the other.
 _GIVE_BACK = """
     WITH wake AS MATERIALIZED (
-        SELECT GREATEST(min(due_at), CASE WHEN min(due_at) IS NOT NULL THEN clock_timestamp() + $3::interval END)
-            AS due_at
+        SELECT min(due_at) AS due_at,
+               CASE WHEN $3::interval > interval '0' THEN clock_timestamp() + $3::interval END AS rests_until
         FROM delivery WHERE lane = $1 AND due_at IS NOT NULL
     ), given AS (
         UPDATE lane
-        SET due_at = CASE WHEN holder = $2 THEN wake.due_at ELSE LEAST(lane.due_at, wake.due_at) END,
+        SET due_at = CASE
+                WHEN wake.due_at IS NULL AND holder = $2 THEN NULL
+                WHEN holder = $2 THEN GREATEST(wake.due_at, wake.rests_until)
+                ELSE LEAST(lane.due_at, wake.due_at)
+            END,
+            rests_until = CASE WHEN holder = $2 THEN wake.rests_until ELSE lane.rests_until END,
             lease_until = CASE WHEN holder = $2 THEN NULL ELSE lease_until END,
             holder = CASE WHEN holder = $2 THEN NULL ELSE holder END
         FROM wake

@@ -54,6 +54,7 @@ CREATE TABLE lane (
     due_at      timestamptz,                   -- null: it sleeps, it has no row in motion
     holder      text,
     lease_until timestamptz,
+    rests_until timestamptz,                   -- its endpoint was found away: what is due waits until then
     UNIQUE (subscriber, channel)
 );
 CREATE INDEX lane_due ON lane (due_at) WHERE due_at IS NOT NULL;
