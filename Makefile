@@ -10,7 +10,7 @@ BIN := .venv/bin
 .DELETE_ON_ERROR:
 
 demo: .venv/installed
-	@$(BIN)/hub demo
+	@$(BIN)/python -m demo
 
 run: .venv/installed
 	@$(BIN)/hub run

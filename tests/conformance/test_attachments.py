@@ -646,4 +646,4 @@ async def test_killed_at_any_moment_every_file_that_has_its_name_is_whole(local:
     assert set(told) <= set(named)
     for name in named:
         content = await whole(local.attachments, name, key=CHILD_KEY)
-        assert content == MARKER * 60_000
+        assert content == MARKER * 240_000

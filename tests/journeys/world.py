@@ -23,7 +23,7 @@ from demo.hub import Hub
 from demo.receivers.process import Receiver
 
 BONNEVILLE = "21740042390019-74042"
-MARIGNIER = "21740164590012-74164"
+MARIGNIER = "21740164590016-74164"
 MINISTRY = "11001401600015-75108"
 SECRET = "whsec_" + "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 PROCEDURES = ("CERTDC", "recensementCitoyen")

@@ -21,7 +21,7 @@ from hub.domain.territory import (
 
 MINISTRY = Subscriber("11001401600015", "75108")
 BONNEVILLE = Subscriber("21740042390019", "74042")
-MARIGNIER = Subscriber("21740164590012", "74164")
+MARIGNIER = Subscriber("21740164590016", "74164")
 FAUCIGNY = Subscriber("20000017290012", "74042")
 
 RECEIVED = datetime(2026, 3, 1, 12, tzinfo=UTC)
