@@ -115,6 +115,12 @@ async def _play(story: Story, run: str) -> None:
         story.tell("The partners' servers are healed. An operator sends everything parked again.")
         replayed = await _replay(story, hub, operator, parked)
         await _quiet(story, hub, operator, "after the replay")
+        # Whose last attempt was under way at the healing was parked after the list was read.
+        while late := await hub.deliveries(operator, state="parked"):
+            if replayed > 2 * len(parked):
+                raise RuntimeError(f"{len(late)} deliveries are parked again and again")
+            replayed += await _replay(story, hub, operator, late)
+            await _quiet(story, hub, operator, "after a second look")
         arrivals = await _empty_mailboxes(story, hub, mailbox_tokens)
         await _fetched(stand)
         path = story.folder / "accounts.json"
@@ -125,7 +131,7 @@ async def _play(story: Story, run: str) -> None:
         _check_accounts(story, code, json.loads(path.read_text("utf-8")))
         await _timeline(story, hub, operator, parked)
         story.report |= {
-            "parked": max(len(parked), replayed),
+            "parked": replayed,
             "replayed": replayed,
             "duplicates": comparison.repeated,
             "posted_twice": posted.repeated,
