@@ -40,7 +40,7 @@ from hub.adapters.rules.cases import failing_cases
 from hub.adapters.rules.files import RuleFolder, read_partners, read_rules
 from hub.adapters.rules.territory import load_territory
 from hub.adapters.system.clock import SystemClock
-from hub.domain.errors import RuleBookError, SettingsError
+from hub.domain.errors import RuleBookError, SettingsError, Unavailable
 from hub.domain.identity import Subscriber
 from hub.domain.partner import Endpoint, Partner
 from hub.domain.retry import RetryPolicy
@@ -335,6 +335,7 @@ async def run(settings: Settings, stopping: asyncio.Event, ready: Callable[[Runn
             "sweep": lambda: workers.sweep(SweepRoom(attachments, intake_store), stopping),
         }
         async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(_watch(base, stopping), name="watch")
             for name, life in loops.items():
                 tasks.create_task(workers.keep(name, life, stopping), name=name)
             async with serve(
@@ -386,6 +387,14 @@ def _settle_memory() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
+
+
+async def _watch(base: Ground, stopping: asyncio.Event) -> None:
+    """Ends the hub when its embedded database has ended: whoever started the hub starts both again."""
+    while base.embedded is not None and not stopping.is_set():
+        if not base.embedded.lives:
+            raise Unavailable("the embedded database has ended; start the hub again")
+        await workers.rest(stopping, 1.0)
 
 
 async def _readiness(base: Ground, library: Library) -> Mapping[str, bool]:
