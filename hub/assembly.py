@@ -18,6 +18,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 import structlog
+from starlette.types import ASGIApp
 
 from hub.adapters.keys.local import LocalKeyring
 from hub.adapters.objects.local import LocalAttachments
@@ -338,17 +339,24 @@ async def run(settings: Settings, stopping: asyncio.Event, ready: Callable[[Runn
             tasks.create_task(_watch(base, stopping), name="watch")
             for name, life in loops.items():
                 tasks.create_task(workers.keep(name, life, stopping), name=name)
-            async with serve(
-                app,
-                settings.host,
-                settings.port,
-                settings.tls_certificate,
-                settings.tls_key,
-                settings.stop_grace,
-            ):
+            async with _door(settings, app):
                 _settle_memory()
                 ready(Running(here, base.notice, snapshot))
                 await stopping.wait()
+
+
+@asynccontextmanager
+async def _door(settings: Settings, app: ASGIApp) -> AsyncIterator[None]:
+    """Raises SettingsError when the address cannot be had, or the certificate not be used."""
+    tls = (settings.tls_certificate, settings.tls_key)
+    async with AsyncExitStack() as stack:
+        try:
+            door = serve(app, settings.host, settings.port, *tls, settings.stop_grace)
+            await stack.enter_async_context(door)
+        except OSError as error:
+            where = f"the HTTP door at {settings.host}:{settings.port}"
+            raise SettingsError(f"{where} cannot be opened: {error.strerror}") from error
+        yield
 
 
 def _in_order(settings: Settings) -> Declared:

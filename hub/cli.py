@@ -27,6 +27,7 @@ from hub import assembly
 from hub.domain.errors import HubError
 from hub.domain.identity import Subscriber
 from hub.domain.lifecycle import State
+from hub.domain.partner import is_siret
 from hub.ports.store import Accounts, Selection
 from hub.ports.tokens import Identity, OperatorIdentity, PartnerIdentity, Role, SenderIdentity
 from hub.ports.views import DeliveryFilter
@@ -120,7 +121,7 @@ def create_sender(
 @create_app.command("partner")
 def create_partner(subscribers: list[str], days: Lifetime = 365) -> None:
     """For partners (SIRET-branch) that read their mailbox; a line for each, in order."""
-    _create([PartnerIdentity(Subscriber.parse(subscriber)) for subscriber in subscribers], days)
+    _create([PartnerIdentity(_subscriber(subscriber)) for subscriber in subscribers], days)
 
 
 @create_app.command("operator")
@@ -194,7 +195,7 @@ def deliveries(
         state=state,
         procedure=procedure,
         cause=cause,
-        subscriber=None if partner is None else Subscriber.parse(partner),
+        subscriber=None if partner is None else _subscriber(partner),
     )
 
     async def read(ground: assembly.Ground) -> None:
@@ -243,7 +244,7 @@ def replay(
         raise typer.BadParameter("say which: at least one of cause, procedure, channel, partner, delivery")
     selection = Selection(
         deliveries=tuple(delivery) if delivery else None,
-        subscriber=None if partner is None else Subscriber.parse(partner),
+        subscriber=None if partner is None else _subscriber(partner),
         channel=channel,
         procedure=procedure,
         cause=cause,
@@ -301,6 +302,13 @@ def account_tables(accounts: Accounts) -> tuple[Table, Table]:
 
 
 # --- small --------------------------------------------------------------------------------------------
+
+
+def _subscriber(text: str) -> Subscriber:
+    found = Subscriber.parse(text)
+    if not is_siret(found.siret) or not found.branch:
+        raise typer.BadParameter("a partner is named by its SIRET and its branch, with a dash between")
+    return found
 
 
 def _settings() -> Settings:

@@ -6,6 +6,7 @@ in YAML can make a small file enormous, and a key that stands twice hides one of
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from schemas.models.rules import CasesIn, ProcedureIn
 Model = TypeVar("Model", bound=BaseModel)
 
 _LARGEST = 20_000_000
+_QUOTED = re.compile(r"(['\"]).{2,}\1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,9 @@ def read_yaml(path: Path, model: type[Model]) -> Model:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = "" if mark is None else f", line {mark.line + 1}"
-        raise RuleBookError(f"{path}{line}: {error.problem or 'this is not YAML'}") from None
+        # The YAML reader quotes words of the file, and one of them may be a secret.
+        why = _QUOTED.sub("…", error.problem or "this is not YAML")
+        raise RuleBookError(f"{path}{line}: {why}") from None
     except (yaml.YAMLError, RecursionError, ValueError):
         raise RuleBookError(f"{path}: this is not YAML") from None
     try:
@@ -88,12 +92,15 @@ def _refused(path: Path, flaw: Flaw) -> RuleBookError:
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """Plain data: no aliases, no key twice."""
+    """Plain data: no aliases, no tags, no key twice."""
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self.check_event(yaml.events.AliasEvent):
             mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]  # the stubs lack it
             raise yaml.constructor.ConstructorError(None, None, "aliases are not allowed", mark)
+        node = self.peek_event()  # type: ignore[no-untyped-call]  # the same
+        if getattr(node, "tag", None) is not None:
+            raise yaml.constructor.ConstructorError(None, None, "tags are not allowed", node.start_mark)
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
