@@ -126,6 +126,7 @@ def _media_type(file: ParcelFile) -> str:
 
 def _line(text: str) -> str:
     """On one line, whatever the text holds: no line end can begin a header, no lone surrogate can break
-    the encoding."""
+    the encoding. Nor can an encoded word (RFC 2047), which the mail library would decode, line ends and
+    all: its beginning is broken."""
     shown = "".join(letter if letter.isprintable() else " " for letter in text)
-    return " ".join(shown.split())[:500]
+    return " ".join(shown.split())[:500].replace("=?", "= ?")

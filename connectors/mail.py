@@ -24,7 +24,7 @@ import aiosmtplib
 from aiosmtplib import SMTP
 
 from connectors.letter import Letterhead, attached, linked, mail_size, message_id
-from connectors.parcels import exhausted, own_fault
+from connectors.parcels import exhausted, own_fault, unforeseen
 from connectors.settings import Reading
 from hub.domain.delivery import About, Deferred, Delivered, Outcome, Refused
 from hub.domain.errors import HubError
@@ -238,6 +238,8 @@ class _Visit:
             if not await self._start_over(fault):
                 self.broken = outcome
             return outcome
+        except Exception as fault:
+            return unforeseen(fault)
 
     async def _compose(self, parcel: Parcel) -> bytes:
         head = Letterhead(self.target.sender, self.target.recipients, self.surroundings.now())

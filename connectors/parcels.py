@@ -12,9 +12,13 @@ import errno
 import re
 from collections.abc import Awaitable, Callable, Sequence
 
+import structlog
+
 from hub.domain.delivery import About, Deferred, Outcome, Refused
 from hub.domain.errors import HubError, MissingKey, Tampered
 from hub.ports.connector import Parcel, ParcelFile
+
+log = structlog.get_logger()
 
 _HARMLESS = re.compile(r'(?![. ])[^/\\:*?"<>|\x00-\x1f\x7f]{1,150}(?<![. ])')
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
@@ -32,10 +36,19 @@ async def each(
                 return await deliver(parcel)
             except HubError as fault:
                 return own_fault(fault)
+            except Exception as fault:
+                return unforeseen(fault)
 
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(guarded(parcel)) for parcel in parcels]
     return [task.result() for task in tasks]
+
+
+def unforeseen(fault: Exception) -> Outcome:
+    """A fault of ours that nobody thought of, with one parcel: raised, it would take the news of its
+    neighbours with it, which would be sent again."""
+    log.error("connector.failed", error=type(fault).__name__)
+    return Deferred("hub.fault", About.PARCEL)
 
 
 def own_fault(fault: HubError) -> Outcome:

@@ -29,7 +29,7 @@ from hub.adapters.postgres.lanes import PostgresLanes
 from hub.adapters.postgres.ledger import PostgresLedger
 from hub.adapters.postgres.log import PostgresLog
 from hub.adapters.postgres.mailboxes import PostgresMailboxes
-from hub.adapters.postgres.migrations import migrate
+from hub.adapters.postgres.migrations import migrate, store_id
 from hub.adapters.postgres.partners import PostgresPartners
 from hub.adapters.postgres.registry import PostgresRegistry
 from hub.adapters.postgres.replays import PostgresReplays
@@ -272,6 +272,7 @@ async def run(settings: Settings, stopping: asyncio.Event, ready: Callable[[Runn
         # The database starts meanwhile; nothing is written to it before the files are found in order.
         stack.callback(reading.cancel)
         base = await stack.enter_async_context(ground(settings, alone=True))
+        await _check_attachments(base)
         files = await reading
         clock = SystemClock()
         editions = PostgresRuleBooks(base.database)
@@ -357,6 +358,21 @@ async def _door(settings: Settings, app: ASGIApp) -> AsyncIterator[None]:
             where = f"the HTTP door at {settings.host}:{settings.port}"
             raise SettingsError(f"{where} cannot be opened: {error.strerror}") from error
         yield
+
+
+async def _check_attachments(base: Ground) -> None:
+    """The sweep removes what the store does not name: with another store it would remove everything. Raises
+    SettingsError when the attachments here belong to another one."""
+    mark = base.settings.folder / "attachments.store"
+    store = await store_id(base.database)
+    told = mark.read_text("ascii").strip() if mark.exists() else ""
+    if not told:
+        mark.write_text(f"{store}\n", encoding="ascii")
+    elif told != store:
+        raise SettingsError(
+            f"the attachments in {base.settings.folder} belong to another database than this one: set"
+            " HUB_DATABASE_URL or HUB_FOLDER as they were"
+        )
 
 
 def _in_order(settings: Settings) -> Declared:

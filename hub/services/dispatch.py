@@ -12,6 +12,7 @@ import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from uuid import UUID
 
 import structlog
 
@@ -25,6 +26,8 @@ from hub.ports.store import Claim, Lane, Lanes
 from hub.services.parcels import ParcelRoom
 
 log = structlog.get_logger()
+
+_LARGE = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,12 @@ class DispatchRoom:
             while not stopping.is_set():
                 if renewing.done():
                     renewing.result()
-                await self._lease_some()
+                try:
+                    await self._lease_some()
+                except Unavailable:
+                    # What is under way goes on: its leases are good for a while.
+                    log.warning("lanes.away")
+                    await self._clock.sleep(self._pace.idle)
             if self._serving:
                 await asyncio.wait(self._serving.values(), timeout=grace)
         finally:
@@ -111,7 +119,7 @@ class DispatchRoom:
             claims = await self._lanes.claim(self._worker, lane.id, self._pace.page, self._pace.lease)
             conclusions = await self._attempt(lane, claims) if claims else []
             rest = lane_rest(conclusions)
-            refused = await self._lanes.conclude(self._worker, lane.id, conclusions, rest)
+            refused = await self._conclude(lane, conclusions, rest)
         except LeaseLost:
             log.warning("lane.lost", lane=lane.id)
             return
@@ -119,12 +127,28 @@ class DispatchRoom:
         for claim, conclusion in zip(claims, conclusions, strict=True):
             _tell(lane, claim, conclusion, stale=claim.attempt.delivery in stale)
 
+    async def _conclude(
+        self, lane: Lane, conclusions: Sequence[Conclusion], rest: timedelta
+    ) -> Sequence[UUID]:
+        """What is known now must not be forgotten for a moment's absence of the store: what arrived would
+        be sent again."""
+        until = asyncio.get_running_loop().time() + self._pace.lease.total_seconds() / 2
+        while True:
+            try:
+                return await self._lanes.conclude(self._worker, lane.id, conclusions, rest)
+            except Unavailable:
+                if asyncio.get_running_loop().time() > until:
+                    raise
+                await self._clock.sleep(0.5)
+
     async def _attempt(self, lane: Lane, claims: Sequence[Claim]) -> list[Conclusion]:
         policy = self._policy(lane.endpoint.channel)
         outcomes: list[Outcome | None] = [None] * len(claims)
         ready: list[tuple[int, Parcel]] = []
         for place, claim in enumerate(claims):
-            built = self._build(claim)
+            # A large document takes tens of milliseconds: not in the way of everybody else.
+            large = len(claim.sealed) > _LARGE
+            built = await asyncio.to_thread(self._build, claim) if large else self._build(claim)
             if isinstance(built, Parcel):
                 ready.append((place, built))
             else:
@@ -165,17 +189,22 @@ class DispatchRoom:
 
     async def _renew_for_ever(self) -> None:
         third = self._pace.lease.total_seconds() / 3
+        loop = asyncio.get_running_loop()
+        renewed_at = loop.time()
         while True:
             await self._clock.sleep(third)
             held = dict(self._serving)
             if not held:
+                renewed_at = loop.time()
                 continue
             try:
                 kept = await asyncio.wait_for(
                     self._lanes.renew(self._worker, list(held), self._pace.lease), third
                 )
+                renewed_at = loop.time()
             except (Unavailable, asyncio.TimeoutError):
-                kept = set()
+                # One failure is borne; before the leases that were renewed last can end, all is aborted.
+                kept = set(held) if loop.time() < renewed_at + 1.5 * third else set()
             for lane in set(held) - kept:
                 # Only whom was asked for: a lane that was given back may have been leased anew meanwhile.
                 held[lane].cancel()

@@ -7,6 +7,7 @@ here, or by the sweep if the process dies first.
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from uuid import UUID
 import structlog
 
 from hub.domain.document import Document
-from hub.domain.errors import Flaw, Invalid
+from hub.domain.errors import Flaw, Invalid, Unavailable
 from hub.domain.facts import Checked, check
 from hub.domain.identity import submission_id
 from hub.domain.submission import Accepted, AttachmentFacts, Conflict, StoredAttachment, Submission
@@ -123,7 +124,9 @@ class IntakeRoom:
         for reception, answer in zip(receptions, result, strict=True):
             kept = isinstance(answer, Receipt) and answer.fresh and first[reception.id][0] is reception
             if not kept:
-                await self.abandon(reception)
+                # The answer stands whatever the disk says; what is left, the sweep takes.
+                with contextlib.suppress(Unavailable):
+                    await self.abandon(reception)
         return result
 
     async def abandon(self, reception: Reception) -> None:

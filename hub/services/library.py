@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from hub.domain.errors import RuleBookError
+from hub.domain.errors import RuleBookError, Unavailable
 from hub.domain.rules import RuleBook, Snapshot
 from hub.ports.store import RuleBooks
 
@@ -31,9 +31,13 @@ class Library:
 
     async def at(self, received_at: datetime) -> Snapshot:
         """The snapshot in force at a receipt time, the same for ever: asked again whenever the receipt is
-        later than what is certain. Raises RuleBookError when no rule book was ever published."""
+        later than what is certain. Raises RuleBookError when no rule book was ever published, Unavailable
+        when it is not certain yet."""
         if received_at > self._until:
             await self._confirm()
+        if received_at > self._until:
+            # The database's clock stepped back: it is asked again until it has caught up.
+            raise Unavailable("which rule book was in force at a receipt is not certain yet")
         return await self._snapshot(self._number_at(received_at))
 
     async def newest(self) -> Snapshot:

@@ -12,6 +12,7 @@ from typing import Any
 import aiosmtplib
 import pytest
 
+from connectors.letter import attached
 from connectors.mail import connector, judge
 from demo.receivers.smtp import own_certificate
 from hub.domain.delivery import About, Deferred, Delivered, Refused
@@ -164,6 +165,43 @@ async def test_no_value_of_a_sender_can_add_a_header() -> None:
         assert part["X-Evil"] is None
     assert mail["Subject"].isprintable()
     assert attachments(mail).keys() == {"1-x_Bcc_autre_mairie.test_X-Evil_1_corps"}
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "=?us-ascii?q?)=0D=0A=0D=0AVotre_mot_de_passe:_http://evil.test?=",
+        "=?utf-8?q?=0D=0ABcc:_a@b.test?=",
+        "=?utf-8?q?=ff?=",
+        "=?utf-8?b?DQpCY2M6IGFAYi50ZXN0?=",
+    ],
+)
+async def test_an_encoded_word_in_a_reference_stays_what_it_is(word: str) -> None:
+    async with mail_town() as town:
+        parcels = [some_parcel(), replace(some_parcel(), external_id=word)]
+        assert names(await MAIL.deliver(town.endpoint, parcels, LIMIT)) == ["Delivered", "Delivered"]
+        plain, mail = town.read()
+    assert sorted(mail.keys()) == sorted(plain.keys())
+    assert [len(mail.get_all(name, [])) for name in mail] == [1] * len(mail)
+    assert attachments(mail) == attachments(plain)
+
+
+async def test_a_fault_of_ours_with_one_parcel_leaves_its_neighbours_news_as_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    poisoned = some_parcel()
+
+    def composed(parcel: Any, *more: Any) -> bytes:
+        if parcel is poisoned:
+            raise UnicodeEncodeError("utf-8", "x", 0, 1, "nobody thought of this")
+        return attached(parcel, *more)
+
+    monkeypatch.setattr("connectors.mail.attached", composed)
+    async with mail_town() as town:
+        outcomes = await MAIL.deliver(town.endpoint, [some_parcel(), poisoned, some_parcel()], LIMIT)
+        assert len(town.read()) == 2
+    assert outcomes[1] == Deferred("hub.fault", About.PARCEL)
+    assert names([outcomes[0], outcomes[2]]) == ["Delivered", "Delivered"]
 
 
 async def test_links_stand_in_for_files_when_a_partner_prefers_them() -> None:

@@ -142,6 +142,14 @@ async def test_tokens_are_made_listed_and_revoked_beside_a_running_hub_that_nobo
         assert str(key) in gone.errors
         assert is_a_sentence(gone)
         assert not key.exists()
+        key.with_suffix(".away").rename(key)
+
+        # With another database, the sweep would take every file that is here for one that nobody names.
+        (world.folder / "hub" / "postgres").rename(world.folder / "hub" / "elsewhere")
+        other = await command(world.environment, "run")
+        assert other.code == 2
+        assert "belong to another database" in other.errors
+        assert is_a_sentence(other)
 
 
 async def test_a_port_that_is_taken_is_refused_with_a_sentence() -> None:

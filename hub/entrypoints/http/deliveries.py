@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, assert_never
 from uuid import UUID
 
@@ -90,8 +90,9 @@ def _read_cursor(text: str) -> tuple[datetime, UUID]:
     try:
         told = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True).decode()
         instant, _, name = told.partition(" ")
-        key = (datetime.fromisoformat(instant), UUID(name))
-    except (binascii.Error, ValueError):
+        given = datetime.fromisoformat(instant)
+        key = (given if given.tzinfo is None else given.astimezone(UTC), UUID(name))
+    except (binascii.Error, ValueError, OverflowError):
         raise _not_a_cursor() from None
     if key[0].tzinfo is None:
         raise _not_a_cursor()

@@ -1,6 +1,13 @@
 -- The whole journey. Forward only: a published migration is never edited, a later one changes what it made.
 -- Times are this database's clock. What the citizen wrote is sealed; names of files are sealed with it.
 
+-- Which store this is: the attachments beside it belong to no other.
+CREATE TABLE store (
+    single boolean PRIMARY KEY DEFAULT true CHECK (single),
+    id     uuid NOT NULL DEFAULT gen_random_uuid()
+);
+INSERT INTO store DEFAULT VALUES;
+
 -- Who may knock -----------------------------------------------------------------------------------------
 
 CREATE TABLE token (

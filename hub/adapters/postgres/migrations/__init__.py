@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from importlib.resources import files
 
-from hub.adapters.postgres.database import OwnConnection, connect, served
+from hub.adapters.postgres.database import Connection, Database, OwnConnection, connect, served
 from hub.domain.errors import SettingsError
 
 # One number for all hubs, so that two that start at once take turns.
@@ -49,6 +49,15 @@ async def _apply_missing(connection: OwnConnection) -> list[str]:
                 "INSERT INTO migration (name, digest) VALUES ($1, $2)", name, _digest(here[name])
             )
     return fresh
+
+
+async def store_id(database: Database) -> str:
+    """Which store this is, from the day it was made."""
+
+    async def work(connection: Connection) -> str:
+        return str(await connection.fetchval("SELECT id FROM store"))
+
+    return await database.once(work)
 
 
 def _published() -> dict[str, str]:
