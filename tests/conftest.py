@@ -111,7 +111,7 @@ def fresh_database(postgres_dsn: str, database_template: str) -> Iterator[Callab
 
     def make() -> str:
         made.append(f"hub_test_{secrets.token_hex(6)}")
-        _order(postgres_dsn, f"CREATE DATABASE {made[-1]} TEMPLATE {database_template}")
+        _order(postgres_dsn, f"CREATE DATABASE {made[-1]} TEMPLATE {database_template} STRATEGY FILE_COPY")
         return _elsewhere(postgres_dsn, made[-1])
 
     yield make
