@@ -269,7 +269,7 @@ async def run(settings: Settings, stopping: asyncio.Event, ready: Callable[[Runn
     Unavailable when it cannot start."""
     reading = asyncio.create_task(asyncio.to_thread(_in_order, settings))
     async with AsyncExitStack() as stack:
-        # The database starts meanwhile; nothing is written to it before the files are found in order.
+        # The database starts meanwhile; nothing is published before the files are found in order.
         stack.callback(reading.cancel)
         base = await stack.enter_async_context(ground(settings, alone=True))
         await _check_attachments(base)

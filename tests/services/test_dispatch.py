@@ -102,7 +102,10 @@ async def test_content_that_does_not_open_parks_its_delivery(world: World, lanes
 
 async def test_a_purged_submission_parks_its_deliveries(world: World, lanes: PostgresLanes) -> None:
     await column(world, "DELETE FROM submission_key RETURNING submission")
-    await serve_lanes(dispatch(world, lanes, {"mailbox": ScriptedPartner()}), lambda: all_in(world, "parked"))
+    partner = ScriptedPartner()
+    await serve_lanes(dispatch(world, lanes, {"mailbox": partner}), lambda: all_in(world, "parked"))
+    assert set(await column(world, "SELECT cause FROM delivery")) == {"hub.content_unreadable"}
+    assert not partner.arrived
 
 
 async def test_a_partner_that_hangs_costs_its_lane_and_nobody_elses(
