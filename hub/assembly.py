@@ -5,15 +5,14 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import hashlib
 import importlib.util
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -22,6 +21,9 @@ from starlette.types import ASGIApp
 
 from hub.adapters.keys.local import LocalKeyring
 from hub.adapters.objects.local import LocalAttachments
+from hub.adapters.partners.files import read_partners_file
+from hub.adapters.partners.written import ExportForm, write_export, written
+from hub.adapters.pictures.coverage import render as render_coverage
 from hub.adapters.postgres.database import Database
 from hub.adapters.postgres.embedded import EmbeddedPostgres
 from hub.adapters.postgres.intake import PostgresIntake
@@ -31,20 +33,23 @@ from hub.adapters.postgres.log import PostgresLog
 from hub.adapters.postgres.mailboxes import PostgresMailboxes
 from hub.adapters.postgres.migrations import migrate, store_id
 from hub.adapters.postgres.partners import PostgresPartners
+from hub.adapters.postgres.received import PostgresReceived
 from hub.adapters.postgres.registry import PostgresRegistry
 from hub.adapters.postgres.replays import PostgresReplays
 from hub.adapters.postgres.rule_books import PostgresRuleBooks
 from hub.adapters.postgres.tokens import PostgresTokens
 from hub.adapters.postgres.tray import PostgresTray
 from hub.adapters.postgres.views import PostgresViews
-from hub.adapters.rules.cases import failing_cases
-from hub.adapters.rules.files import RuleFolder, read_partners, read_rules
-from hub.adapters.rules.territory import load_territory
+from hub.adapters.rules.declared import Declared, read_declared, remembering
+from hub.adapters.rules.territory import load_territory, read_territory
+from hub.adapters.rules.vintages import fetched, list_vintages
+from hub.adapters.rules.vintages import update as update_territory
 from hub.adapters.system.clock import SystemClock
 from hub.domain.errors import RuleBookError, SettingsError, Unavailable
-from hub.domain.identity import Subscriber
-from hub.domain.partner import Endpoint, Partner
 from hub.domain.retry import RetryPolicy
+from hub.domain.review import Finding, Severity
+from hub.domain.rule_book import RuleBook
+from hub.domain.rules import Subscription, Succession
 from hub.domain.territory import Territory
 from hub.entrypoints import workers
 from hub.entrypoints.http.app import build
@@ -54,13 +59,18 @@ from hub.entrypoints.http.rooms import Rooms
 from hub.entrypoints.http.server import Listening, serve
 from hub.ports.connector import Connector, Surroundings
 from hub.ports.keyring import Keyring
-from hub.ports.store import Ledger, Replays, RuleBooks
+from hub.ports.store import Change, Item, ItemKind, Ledger, Partners, Replays
 from hub.ports.tokens import Tokens
-from hub.ports.views import Views
+from hub.ports.views import ReceivedViews, Views
+from hub.services import declaration
+from hub.services.declaration import DeclarationRoom, flaws_in_partners
 from hub.services.dispatch import DispatchRoom, Pace
+from hub.services.editions import EditionRoom, Proposal
 from hub.services.endpoints import EndpointRoom
+from hub.services.import_plans import Checks
 from hub.services.intake import IntakeRoom
 from hub.services.library import Library
+from hub.services.onboarding import OnboardingRoom
 from hub.services.outgoing import OutgoingRoom
 from hub.services.parcels import ParcelRoom
 from hub.services.registration import RegistrationRoom
@@ -69,17 +79,39 @@ from hub.services.routing import RoutingRoom
 from hub.services.sweep import SweepRoom
 from hub.settings import Settings
 from hub.wire import (
+    difference,
+    items,
+    read_change,
     read_decision_record,
-    read_rule_book,
     read_submission_record,
-    rule_book,
-    subscriptions_of,
+    subscription_in,
+    succession_in,
     write_decision,
-    write_rule_book,
     write_submission,
 )
-from schemas.models.partners import PartnersFile
-from schemas.models.rules import RuleBookFile, SubscriptionIn
+
+# What the command line may name of what only this file knows.
+__all__ = [
+    "ExportForm",
+    "Ground",
+    "Running",
+    "declared_rules",
+    "faults",
+    "fetched",
+    "findings",
+    "ground",
+    "has_store",
+    "list_vintages",
+    "load_territory",
+    "read_partners_file",
+    "render_coverage",
+    "rules_folder",
+    "run",
+    "settle_memory",
+    "update_territory",
+    "write_export",
+    "written",
+]
 
 log = structlog.get_logger()
 
@@ -87,51 +119,46 @@ log = structlog.get_logger()
 # --- what lies in files -------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Declared:
-    """What the operator declared in files: rules with their cases and territory, the rule book they make
-    with the partners' subscriptions, and the partners (None: as before)."""
-
-    rules: RuleFolder
-    book: RuleBookFile
-    territories: Mapping[str, Territory]
-    partners: tuple[Partner, ...] | None
+def declared(settings: Settings, territory: Callable[[bytes], Territory] | None = None) -> Declared:
+    """Read every file. Raises RuleBookError."""
+    read = remembering(read_territory) if territory is None else territory
+    return read_declared(rules_folder(settings), settings.rules_most, settings.partners, read)
 
 
-def declared(settings: Settings) -> Declared:
-    """Read and check every file. Raises RuleBookError."""
-    folder = rules_folder(settings)
-    rules = read_rules(folder)
-    territories = territories_in(folder)
-    newest = max(territories)
-    told = None if settings.partners is None else read_partners(settings.partners)
-    subscriptions = [] if told is None else _subscriptions(told)
-    book = RuleBookFile(territory=newest, procedures=list(rules.procedures), subscriptions=subscriptions)
-    rule_book(book.procedures, book.subscriptions, territories[newest])
-    return Declared(rules, book, territories, None if told is None else _partners(told))
+def declared_rules(settings: Settings, territory: Callable[[bytes], Territory] | None = None) -> Declared:
+    """The same without the partners file."""
+    return declared(settings.model_copy(update={"partners": None}), territory)
 
 
 def faults(settings: Settings) -> list[str]:
-    """What `hub check` finds: a sentence for each fault in rules, cases and partners."""
+    """What `hub check` finds: a sentence for each fault in settings, rules, cases and partners."""
     try:
-        return flaws_in(settings, declared(settings))
+        files = declared(settings)
+        told = [finding.sentence for finding in _reviewed(files) if finding.severity is Severity.FAULT]
+        return [*flaws_in(settings), *told, *flaws_in_partners(files, checks())]
     except RuleBookError as error:
-        return [str(error)]
+        return str(error).splitlines()
 
 
-def flaws_in(settings: Settings, found: Declared) -> list[str]:
-    """What is wrong with what was declared. Raises RuleBookError."""
-    sentences = list(failing_cases(found.rules, found.territories[found.book.territory]))
-    known = connectors(Surroundings(link=lambda *_: "", now=lambda: 0.0))
-    for partner in found.partners or ():
-        connector = known.get(partner.endpoint.channel)
-        if connector is None:
-            sentences.append(f"partner {partner.subscriber}: no connector for {partner.endpoint.channel}")
-            continue
-        sentences += [f"partner {partner.subscriber}: {fault}" for fault in connector.check(partner.endpoint)]
+def findings(settings: Settings) -> Sequence[Finding]:
+    """What is to be said of the rule files and their cases, by themselves."""
+    try:
+        return _reviewed(declared_rules(settings))
+    except RuleBookError as error:
+        return declaration.faults(error)
+
+
+def _reviewed(files: Declared) -> Sequence[Finding]:
+    files.check()
+    # Those whom a partners file names need not be all there are.
+    return declaration.findings(files, files.book(), None, datetime.now(UTC))
+
+
+def flaws_in(settings: Settings) -> list[str]:
+    """What contradicts itself in the settings."""
     if (settings.tls_certificate is None) != (settings.tls_key is None):
-        sentences.append("TLS needs both HUB_TLS_CERTIFICATE and HUB_TLS_KEY")
-    return sentences
+        return ["TLS needs both HUB_TLS_CERTIFICATE and HUB_TLS_KEY"]
+    return []
 
 
 def rules_folder(settings: Settings) -> Path:
@@ -143,41 +170,15 @@ def rules_folder(settings: Settings) -> Path:
     return Path(spec.origin).parent
 
 
-def territories_in(folder: Path) -> dict[str, Territory]:
-    """Each vintage of the territory beside the rules."""
-    found = {
-        path.name.partition(".")[0]: load_territory(path)
-        for path in sorted((folder / "territory").glob("*.tsv.gz"))
-    }
-    if not found:
-        raise RuleBookError(f"{folder / 'territory'}: no territory is here")
-    return found
-
-
 def connectors(surroundings: Surroundings) -> dict[str, Connector]:
     """Every connector that is installed, by channel."""
     return {point.name: point.load()(surroundings) for point in entry_points(group="hub.connectors")}
 
 
-def _subscriptions(told: PartnersFile) -> list[SubscriptionIn]:
-    return [
-        SubscriptionIn(
-            procedure=subscription.procedure, subscriber=partner.subscriber, place=subscription.place
-        )
-        for partner in told.partners
-        for subscription in partner.subscriptions
-    ]
-
-
-def _partners(told: PartnersFile) -> tuple[Partner, ...]:
-    found: dict[Subscriber, Partner] = {}
-    for partner in told.partners:
-        subscriber = Subscriber.parse(partner.subscriber)
-        if subscriber in found:
-            raise RuleBookError(f"partner {subscriber} stands twice")
-        endpoint = Endpoint(partner.channel, partner.settings, partner.secrets)
-        found[subscriber] = Partner(subscriber, partner.name, endpoint)
-    return tuple(found.values())
+def checks() -> Checks:
+    """What each channel's connector finds wrong with an endpoint."""
+    known = connectors(Surroundings(link=lambda *_: "", now=lambda: 0.0))
+    return {channel: connector.check for channel, connector in known.items()}
 
 
 # --- what every command stands on ---------------------------------------------------------------------
@@ -185,12 +186,14 @@ def _partners(told: PartnersFile) -> tuple[Partner, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """An opened store and keyring. `notice`: a sentence for the operator about where the data lie."""
+    """An opened store and keyring. `notice`: a sentence for the operator about where the data lie.
+    `territory` reads a dataset."""
 
     settings: Settings
     database: Database
     keyring: Keyring
     embedded: EmbeddedPostgres | None
+    territory: Callable[[bytes], Territory]
 
     @property
     def notice(self) -> str | None:
@@ -212,6 +215,58 @@ class Ground:
     def ledger(self) -> Ledger:
         return PostgresLedger(self.database)
 
+    @property
+    def partners(self) -> Partners:
+        return PostgresPartners(self.database)
+
+    @property
+    def received(self) -> ReceivedViews:
+        return PostgresReceived(self.database)
+
+    @property
+    def editions(self) -> EditionRoom:
+        lead = timedelta(seconds=self.settings.rules_lead)
+        return EditionRoom(PostgresRuleBooks(self.database), self.read, difference, lead)
+
+    @property
+    def declaration(self) -> DeclarationRoom:
+        return DeclarationRoom(self.editions, self.partners, EndpointRoom(self.keyring).seal, checks())
+
+    async def imagined(self) -> RuleBook:
+        """What the rule files would make of the rule book; their cases are not tried. Raises RuleBookError."""
+        files = await asyncio.to_thread(declared_rules, self.settings, self.territory)
+        await asyncio.to_thread(files.check)
+        return (await self.editions.propose(files.rule_items())).book
+
+    async def propose(self) -> tuple[Sequence[Finding], Proposal | None]:
+        """What the rule files would make of the rule book; None when one of the findings is a fault."""
+        try:
+            files = await asyncio.to_thread(declared_rules, self.settings, self.territory)
+        except RuleBookError as error:
+            return declaration.faults(error), None
+        return await self.declaration.propose(files, datetime.now(UTC))
+
+    @property
+    def onboarding(self) -> OnboardingRoom:
+        return OnboardingRoom(
+            self.partners,
+            PostgresRuleBooks(self.database),
+            EndpointRoom(self.keyring),
+            read=self.read,
+            write=_wish_items,
+            checks=checks(),
+            lead=timedelta(seconds=self.settings.rules_lead),
+        )
+
+    def read(self, book: RuleBook | None, change: Change) -> RuleBook:
+        """What a change makes of a rule book. Raises RuleBookError."""
+        return read_change(book, change, self.territory)
+
+
+def has_store(settings: Settings) -> bool:
+    """Whether there is a store to look into; one that is away is there as well."""
+    return settings.database_url is not None or (settings.folder / "postgres").exists()
+
 
 @asynccontextmanager
 async def ground(settings: Settings, *, alone: bool) -> AsyncIterator[Ground]:
@@ -230,13 +285,19 @@ async def ground(settings: Settings, *, alone: bool) -> AsyncIterator[Ground]:
         await migrate(dsn)
         database = await Database.open(dsn, settings.database_connections)
         stack.push_async_callback(database.close)
-        yield Ground(settings, database, await _keyring(settings, database), embedded)
+        keyring = await _keyring(settings, database)
+        yield Ground(settings, database, keyring, embedded, remembering(read_territory))
 
 
 @asynccontextmanager
 async def _started(embedded: EmbeddedPostgres) -> AsyncIterator[str]:
     async with embedded:
         yield embedded.dsn
+
+
+def _wish_items(subscriptions: Iterable[Subscription], successions: Iterable[Succession]) -> Iterable[Item]:
+    told = items((), map(subscription_in, subscriptions), map(succession_in, successions), ("", b""))
+    return (item for item in told.values() if item.kind is not ItemKind.TERRITORY)
 
 
 async def _keyring(settings: Settings, database: Database) -> Keyring:
@@ -257,29 +318,29 @@ async def _keyring(settings: Settings, database: Database) -> Keyring:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """Told when the hub is ready to be used."""
+    """Told when the hub is ready to be used. `notices`: sentences for the operator."""
 
     url: str
-    notice: str | None
+    notices: tuple[str, ...]
     snapshot: int
 
 
 async def run(settings: Settings, stopping: asyncio.Event, ready: Callable[[Running], None]) -> None:
     """The whole hub in this process, until `stopping` is set. Raises SettingsError, RuleBookError or
     Unavailable when it cannot start."""
-    reading = asyncio.create_task(asyncio.to_thread(_in_order, settings))
+    if found := flaws_in(settings):
+        raise SettingsError("\n".join(found))
+    reading = asyncio.create_task(asyncio.to_thread(declared, settings))
     async with AsyncExitStack() as stack:
-        # The database starts meanwhile; nothing is published before the files are found in order.
+        # The database starts meanwhile.
         stack.callback(reading.cancel)
         base = await stack.enter_async_context(ground(settings, alone=True))
         await _check_attachments(base)
-        files = await reading
         clock = SystemClock()
-        editions = PostgresRuleBooks(base.database)
         endpoints = EndpointRoom(base.keyring)
-        snapshot = await _publish(base, editions, files, endpoints)
-        library = Library(editions, lambda content: read_rule_book(content, files.territories))
-        await library.newest()
+        notices = await base.declaration.begin(reading)
+        library = Library(PostgresRuleBooks(base.database), base.read)
+        snapshot = (await library.newest()).number
         attachments = LocalAttachments(settings.folder / "attachments")
         intake_store = PostgresIntake(base.database)
         parcels = ParcelRoom(attachments, base.keyring, library.title)
@@ -334,6 +395,7 @@ async def run(settings: Settings, stopping: asyncio.Event, ready: Callable[[Runn
             "replay": lambda: workers.replay(ReplayRoom(base.replays, clock), stopping),
             "refresh": lambda: workers.refresh(library, stopping),
             "trim": lambda: workers.trim(journey, stopping),
+            "prune": lambda: workers.prune(PostgresRuleBooks(base.database), stopping),
             "sweep": lambda: workers.sweep(SweepRoom(attachments, intake_store), stopping),
         }
         async with asyncio.TaskGroup() as tasks:
@@ -341,8 +403,9 @@ async def run(settings: Settings, stopping: asyncio.Event, ready: Callable[[Runn
             for name, life in loops.items():
                 tasks.create_task(workers.keep(name, life, stopping), name=name)
             async with _door(settings, app):
-                _settle_memory()
-                ready(Running(here, base.notice, snapshot))
+                settle_memory()
+                where = () if base.notice is None else (base.notice,)
+                ready(Running(here, (*where, *notices), snapshot))
                 await stopping.wait()
 
 
@@ -375,37 +438,7 @@ async def _check_attachments(base: Ground) -> None:
         )
 
 
-def _in_order(settings: Settings) -> Declared:
-    files = declared(settings)
-    if found := flaws_in(settings, files):
-        raise SettingsError("\n".join(found))
-    return files
-
-
-async def _publish(base: Ground, editions: RuleBooks, files: Declared, endpoints: EndpointRoom) -> int:
-    """Make what the files say the rule book in force, if it is not already. Partners come first, so that
-    no decision ever names one that is not known."""
-    book = files.book
-    if files.partners is None:
-        book = await _with_known_subscriptions(editions, book)
-    else:
-        await PostgresPartners(base.database).keep([endpoints.seal(partner) for partner in files.partners])
-    content = write_rule_book(book)
-    digest = hashlib.sha256(content).digest()
-    lead = timedelta(seconds=base.settings.rules_lead)
-    return await editions.publish(content, digest, lead, author="hub run", reason="files read at start")
-
-
-async def _with_known_subscriptions(editions: RuleBooks, book: RuleBookFile) -> RuleBookFile:
-    """Without a partners file, whoever subscribed goes on to subscribe."""
-    known = (await editions.confirm()).editions
-    if not known:
-        return book
-    newest = await editions.edition(known[-1][0])
-    return book.model_copy(update={"subscriptions": subscriptions_of(newest.content)})
-
-
-def _settle_memory() -> None:
+def settle_memory() -> None:
     """What is loaded by now (the territory, the rule book) stays: the collector need not walk through its
     half million objects again and again, nor after every 700 of the small ones that a request makes."""
     gc.collect()

@@ -43,6 +43,7 @@ class Settings(BaseSettings):
     disk_reserve: float = Field(0.05, ge=0, lt=1, description="Share of the disk kept free: below it, 503.")
 
     # The rule book.
+    rules_most: int = Field(20_000, ge=1, description="Rules that a rules folder may hold in all.")
     rules_lead: float = Field(5, ge=0, description="Seconds between publishing and being in force.")
 
     # Dispatch.

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 from uuid import UUID
 
 from hub.domain.identity import Subscriber
 
+# Reasons and recipients are made by the million: tuples with names, a third of a dataclass's price.
 
-@dataclass(frozen=True, slots=True)
-class Reason:
+
+class Reason(NamedTuple):
     """Why a subscriber was chosen: the rule, the subscription that answered it (None for a partner the
-    rule names), and the territory steps that led there, each a short sentence."""
+    rule names), and the steps that led there, each a short sentence."""
 
     rule: str
     recipient: str
@@ -19,14 +22,14 @@ class Reason:
     steps: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Recipient:
-    """One delivery of a decision: its name, whom it is for, which files (numbers) it carries, and why."""
+class Recipient(NamedTuple):
+    """Whom the rules choose, which files (numbers) it gets, and why. `mailbox`: by its mailbox, whatever
+    its channel."""
 
-    delivery: UUID
     subscriber: Subscriber
     attachments: tuple[int, ...]
     reasons: tuple[Reason, ...]
+    mailbox: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,8 @@ class Unroutable:
 
 @dataclass(frozen=True, slots=True)
 class SetAside:
-    """The rules cannot be applied to this record. `reason` is a stable word."""
+    """The rules cannot be applied to this record, or say that a person must look at it. `reason` is a stable
+    word, perhaps with the id of a rule."""
 
     reason: str
 
@@ -53,9 +57,16 @@ Verdict = Routed | Unroutable | SetAside
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The `number`-th decision of a submission (from 1), by rule-book snapshot `snapshot`."""
+    """The `number`-th decision of a submission (from 1), by rule-book snapshot `snapshot`. `deliveries` are
+    the names of what it plans, one for each recipient of its verdict, in their order."""
 
     submission: UUID
     number: int
     snapshot: int
     verdict: Verdict
+    deliveries: tuple[UUID, ...] = ()
+
+    def named(self) -> Iterator[tuple[UUID, Recipient]]:
+        """Each delivery with its recipient."""
+        recipients = self.verdict.recipients if isinstance(self.verdict, Routed) else ()
+        return zip(self.deliveries, recipients, strict=True)

@@ -41,7 +41,23 @@ class IllegalMove(HubError):
 
 
 class RuleBookError(HubError):
-    """The rules, subscriptions or partners contradict themselves or what is known."""
+    """The rules, subscriptions or partners contradict themselves or what is known.
+
+    `where` leads to the fault: a procedure's code, then the way inside its file (a rule by its id); or
+    `successions` and a subscriber, `subscriptions` and an id. Empty where it has no such place.
+    """
+
+    def __init__(self, message: str | None = None, where: tuple[str | int, ...] = ()) -> None:
+        super().__init__(message)
+        self.where = where
+
+
+class Superseded(HubError):
+    """The rule book has a newer edition than the one this change was made for: look again."""
+
+
+class Pruned(RuleBookError):
+    """What this edition of the rule book held is gone: nothing was decided by it."""
 
 
 class Unavailable(HubError):

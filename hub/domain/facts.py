@@ -5,13 +5,16 @@ Every flaw names the field and the rule it breaks, never the value.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import date
 from typing import assert_never
 
+from hub.domain.conditions import is_number
 from hub.domain.document import OfferedFile
 from hub.domain.errors import Flaw, Invalid
-from hub.domain.matching import grants, resolve
+from hub.domain.matching import grants
 from hub.domain.partner import is_siret
 from hub.domain.rules import FactSpec, FactType, Procedure
 from hub.domain.submission import AttachmentFacts
@@ -57,7 +60,7 @@ def _check_fact(
     field = f"/facts/{spec.name}"
     match spec.type:
         case FactType.PLACE:
-            resolution = resolve(value, territory)
+            resolution = territory.read(value)
             if resolution is None:
                 return Flaw(field, "unknown_place", "no commune has or had this code")
             if resolution.steps:
@@ -68,9 +71,29 @@ def _check_fact(
         case FactType.WORD:
             if spec.values and value not in spec.values:
                 return Flaw(field, "value", f"one of: {', '.join(spec.values)}")
+        case FactType.NUMBER:
+            if not is_number(value):
+                return Flaw(field, "number", "a number has up to 15 digits, and up to 6 after a point")
+        case FactType.DATE:
+            if not _is_day(value):
+                return Flaw(field, "date", "a date is written year-month-day, as 2026-01-31")
         case _:
             assert_never(spec.type)
     return None
+
+
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
+
+
+def _is_day(value: str) -> bool:
+    """The other ways to write a day in ISO 8601 would not compare as texts."""
+    if not _DAY.fullmatch(value):
+        return False
+    try:
+        date.fromisoformat(value)
+    except ValueError:
+        return False
+    return True
 
 
 def _check_files(procedure: Procedure, files: tuple[OfferedFile, ...]) -> Iterable[Flaw]:

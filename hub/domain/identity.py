@@ -6,12 +6,17 @@ separator inside a part can make two different lists equal.
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
 from enum import StrEnum
-from uuid import UUID, uuid5
+from hashlib import sha1
+from json.encoder import encode_basestring_ascii as _quoted
+from typing import NamedTuple
+from uuid import UUID
 
-_NAMES = UUID("6f1d3c0e-2a5b-5c7d-9e8f-1a2b3c4d5e6f")
+_NAME_SPACE = UUID("6f1d3c0e-2a5b-5c7d-9e8f-1a2b3c4d5e6f").bytes
+
+# The version (5) and the variant stand in the middle of a UUID (RFC 9562, 5.5).
+_VERSION_5 = 0x5 << 76 | 0b10 << 62
+_FREE_BITS = ~(0xF << 76 | 0b11 << 62)
 
 
 class ParcelKind(StrEnum):
@@ -20,8 +25,7 @@ class ParcelKind(StrEnum):
     SUBMISSION = "submission"
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Subscriber:
+class Subscriber(NamedTuple):
     """Who receives: an establishment's SIRET (14 digits) and the code of its counter (COG code of the
     commune it serves, as in the State's directory of recipients)."""
 
@@ -39,13 +43,17 @@ class Subscriber:
 
 def submission_id(sender: str, external_id: str) -> UUID:
     """A sender's own name for a submission names it for ever: posting again finds the first one."""
-    return _name("submission", sender, external_id)
+    return _name(f'["submission",{_quoted(sender)},{_quoted(external_id)}]')
 
 
 def delivery_id(submission: UUID, subscriber: Subscriber, kind: ParcelKind, revision: int) -> UUID:
     """One parcel for one subscriber: rules that end at the same one meet in the same name."""
-    return _name("delivery", str(submission), subscriber.siret, subscriber.branch, kind.value, revision)
+    siret, branch = subscriber
+    return _name(f'["delivery","{submission}",{_quoted(siret)},{_quoted(branch)},{_quoted(kind)},{revision}]')
 
 
-def _name(*parts: str | int) -> UUID:
-    return uuid5(_NAMES, json.dumps(parts, ensure_ascii=True, separators=(",", ":")))
+# A national register is named through here, one decision after the other: written out, what `json.dumps`
+# and `uuid5` give takes a quarter of their time.
+def _name(listed: str) -> UUID:
+    digest = sha1(_NAME_SPACE + listed.encode("ascii"), usedforsecurity=False).digest()
+    return UUID(int=int.from_bytes(digest[:16], "big") & _FREE_BITS | _VERSION_5)

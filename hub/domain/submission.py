@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
 
-@dataclass(frozen=True, slots=True)
-class AttachmentFacts:
+class AttachmentFacts(NamedTuple):
     """What routing may know of a file: its number in the submission (from 1), its type, and the kinds of
     recipients the sender narrowed it to (None: whoever the rules give it to)."""
 

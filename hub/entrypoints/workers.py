@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 
 import structlog
 
 from hub.domain.errors import LeaseLost
 from hub.ports.log import Log, LogReader, Topic
+from hub.ports.store import RuleBooks
 from hub.services import registration, routing
 from hub.services.library import Library
 from hub.services.outgoing import OutgoingRoom
@@ -24,6 +26,9 @@ from hub.services.sweep import SweepRoom
 
 IDLE = 1.0
 _SWEEP_EVERY = 3600.0
+_PRUNE_EVERY = 3600.0
+# Far longer than any acceptance takes to be committed, and time enough to go back to what was in force.
+_UNUSED_FOR = timedelta(days=7)
 _TRIM_EVERY = 10.0
 _REFRESH_EVERY = 2.0
 _LONGEST_PAUSE = 10.0
@@ -88,6 +93,14 @@ async def sweep(room: SweepRoom, stopping: Stopping) -> None:
     while not stopping.is_set():
         await room.run_once()
         await rest(stopping, _SWEEP_EVERY)
+
+
+async def prune(rule_books: RuleBooks, stopping: Stopping) -> None:
+    while not stopping.is_set():
+        gone = await rule_books.prune(_UNUSED_FOR)
+        if gone:
+            log.info("rule_book.pruned", editions=list(gone))
+        await rest(stopping, _PRUNE_EVERY)
 
 
 async def rest(stopping: Stopping, seconds: float) -> None:

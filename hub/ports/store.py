@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Protocol
 from uuid import UUID
 
@@ -63,36 +64,85 @@ class Tray(Protocol):
 # --- the rule book ------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Edition:
-    """A published snapshot as the store keeps it: its number, the instant from which it is in force, and
-    its canonical content."""
+class ItemKind(StrEnum):
+    """What an edition of the rule book is made of."""
 
-    number: int
-    effective_from: datetime
+    PROCEDURE = "procedure"
+    """Key: the procedure's code. Content: its rule file as canonical JSON."""
+    SUBSCRIPTION = "subscription"
+    """Key: procedure/place/subscriber. Content: canonical JSON."""
+    SUCCESSION = "succession"
+    """Key: the subscriber that was. Content: canonical JSON, {"since": a date, "subscriber": the new one}."""
+    TERRITORY = "territory"
+    """Key: the vintage; one of them in each edition. Content: the dataset's own bytes."""
+
+
+ItemKey = tuple[ItemKind, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """Equal content of one key is one item, kept once for all the editions in a row that hold it."""
+
+    kind: ItemKind
+    key: str
     content: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
+class Change:
+    """From one edition to another: `put` stand there with this content, `dropped` no longer do."""
+
+    put: tuple[Item, ...] = ()
+    dropped: tuple[ItemKey, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Edition:
+    """A published snapshot, without its items. `pruned`: they are gone, nothing was decided by them."""
+
+    number: int
+    effective_from: datetime
+    published_at: datetime
+    author: str
+    reason: str
+    pruned: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Confirmation:
-    """Every edition in force now or earlier is among `editions` (number, effective_from): a submission
-    received up to `until` can be decided."""
+    """Every edition in force now or earlier is among `editions` (number, effective_from; by number, and so
+    by time): a submission received up to `until` can be decided."""
 
     editions: tuple[tuple[int, datetime], ...]
     until: datetime
 
 
 class RuleBooks(Protocol):
-    async def publish(self, content: bytes, digest: bytes, lead: timedelta, author: str, reason: str) -> int:
-        """A new edition, in force `lead` from now, or (same digest as the newest) the newest one's number.
-        The first edition ever is in force at once and for all that came before."""
+    async def publish(self, change: Change, based_on: int, lead: timedelta, author: str, reason: str) -> int:
+        """A new edition, in force `lead` from now; its number. A change that changes nothing makes none,
+        and returns `based_on`. The first edition ever (`based_on` 0) is in force at once and for all that
+        came before. Raises Superseded when `based_on` is not the newest edition's number."""
         ...
 
     async def confirm(self) -> Confirmation:
         """Read under the lock that publishing takes."""
         ...
 
-    async def edition(self, number: int) -> Edition: ...
+    async def changes(self, since: int, number: int) -> Change:
+        """What turns edition `since` (0: nothing at all) into edition `number`, in either direction. Raises
+        RuleBookError when one was never published, Pruned when its items are gone."""
+        ...
+
+    async def editions(self, limit: int) -> Sequence[Edition]:
+        """The newest first."""
+        ...
+
+    async def prune(self, age: timedelta) -> Sequence[int]:
+        """Let go of the items of editions by which nothing was decided and nothing is to be decided: they
+        were superseded more than `age` ago, no decision names them, and no accepted submission received
+        under them is undecided. The numbers of those pruned now."""
+        ...
 
 
 # --- partners -----------------------------------------------------------------------------------------
@@ -106,6 +156,11 @@ class Partners(Protocol):
         """These are the partners' names, channels, settings and secrets from now on (None: no secrets);
         others stay. Subscribers are distinct. A partner's running number is never touched; what waits in
         a lane stays in it, even when the channel changes."""
+        ...
+
+    async def replace(self, changes: Sequence[tuple[KeptPartner | None, KeptPartner]]) -> None:
+        """The same for each from what was seen of it (None: it was not there), all of them or none. Raises
+        Superseded when one is no longer as it was seen."""
         ...
 
     async def get(self, subscriber: Subscriber) -> KeptPartner | None: ...
@@ -131,7 +186,8 @@ class Registered:
 class Registry(Protocol):
     async def register(self, decisions: Sequence[Decision]) -> Registered:
         """Each decision once; a planned delivery for each recipient, with the next number of its partner,
-        its lane awake. What is there by the same decision is skipped."""
+        its lane awake. What is there by the same decision is skipped. A recipient that is succeeded at this
+        moment is named still; the delivery is its successor's from the beginning."""
         ...
 
 
@@ -141,7 +197,8 @@ class Registry(Protocol):
 @dataclass(frozen=True, slots=True)
 class Lane:
     """One partner on one channel. `endpoint` is where its rows leave today, without secrets: those are
-    `sealed_secrets`, under the key wrapped in `wrapped_key` (both None: there are none)."""
+    `sealed_secrets`, under the key wrapped in `wrapped_key` (both None: there are none). That is by the
+    partner's channel of today, except for a mailbox's lane, which stays one."""
 
     id: int
     subscriber: Subscriber
@@ -180,7 +237,9 @@ class Lanes(Protocol):
 
     async def claim(self, worker: str, lane: int, limit: int, hold: timedelta) -> Sequence[Claim]:
         """The lane's next due rows, in flight from now on. A row whose hold ended is claimed as a new
-        attempt. Raises LeaseLost if `worker` does not hold the lane."""
+        attempt. Of a partner that is succeeded nothing is claimed: what is not in flight moves to the lane
+        of its successor, under the same names and the successor's next numbers, due at once there; and what
+        lies in its mailbox with it. Raises LeaseLost if `worker` does not hold the lane."""
         ...
 
     async def renew(self, worker: str, lanes: Sequence[int], length: timedelta) -> set[int]:
@@ -193,7 +252,8 @@ class Lanes(Protocol):
         """Write what came of attempts, and the lane's next wake-up; gives the lane back. It is not due again
         before `rest` is over, unless something new is put into it. Stale bad news
         (another attempt has begun, or the row is at rest) is refused, good news of the same sending is
-        welcome; one row's illegal move fails no other's. Returns the deliveries whose news was refused."""
+        welcome; one row's illegal move fails no other's. Of what moved to a successor meanwhile, only the
+        attempt learns what came of it. Returns the deliveries whose news was refused."""
         ...
 
     async def next_due(self) -> float | None:
@@ -254,7 +314,8 @@ class Replays(Protocol):
 
 class Mailboxes(Protocol):
     async def acknowledge(self, subscriber: Subscriber, deliveries: Sequence[UUID]) -> Sequence[UUID]:
-        """The partner says it has these; those of them that are acknowledged now (again: still)."""
+        """The partner says it has these; those of them that are acknowledged now (again: still). Its own are
+        those of whom it stands for at this moment: a partner that is succeeded has none any more."""
         ...
 
 

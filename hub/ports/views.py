@@ -12,9 +12,10 @@ from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
-from hub.domain.decisions import Reason
+from hub.domain.decisions import Reason, Verdict
 from hub.domain.identity import Subscriber
 from hub.domain.lifecycle import State
+from hub.domain.submission import RoutingFacts
 from hub.ports.store import Claim
 
 
@@ -141,4 +142,33 @@ class Views(Protocol):
     async def counts(self) -> dict[str, int]:
         """Gauges for metrics: `submissions.accepted`, `submissions.undecided` (no decision is registered),
         `deliveries.<state>`, `tray.letters`."""
+        ...
+
+
+# --- what was received --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A submission as routing knew it, and its first decision (both None: not decided yet)."""
+
+    facts: RoutingFacts
+    snapshot: int | None
+    verdict: Verdict | None
+
+
+class ReceivedViews(Protocol):
+    """What was received, for asking again how it would be routed."""
+
+    async def one(self, submission: UUID) -> Received | None: ...
+
+    async def received(
+        self,
+        since: datetime,
+        until: datetime,
+        procedure: str | None,
+        after: tuple[datetime, UUID] | None,
+        limit: int,
+    ) -> Sequence[Received]:
+        """Those received from `since` on and before `until`, by (received_at, id), above `after`."""
         ...

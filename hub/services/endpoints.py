@@ -33,13 +33,24 @@ class EndpointRoom:
 
     def open(self, lane: Lane) -> Endpoint:
         """The lane's endpoint with its secrets. Raises MissingKey or Tampered."""
-        if lane.sealed_secrets is None:
-            return lane.endpoint
-        if lane.wrapped_key is None:
+        return self._open(lane.subscriber, lane.endpoint, lane.sealed_secrets, lane.wrapped_key)
+
+    def opened(self, kept: KeptPartner) -> Partner:
+        """The inverse of `seal`. Raises MissingKey or Tampered."""
+        partner, sealed, wrapped = kept
+        endpoint = self._open(partner.subscriber, partner.endpoint, sealed, wrapped)
+        return Partner(partner.subscriber, partner.name, endpoint)
+
+    def _open(
+        self, subscriber: Subscriber, endpoint: Endpoint, sealed: bytes | None, wrapped: bytes | None
+    ) -> Endpoint:
+        if sealed is None:
+            return endpoint
+        if wrapped is None:
             raise MissingKey
-        key = self._keyring.unwrap(lane.wrapped_key)
-        told = json.loads(self._keyring.open(key, lane.sealed_secrets, _context(lane.subscriber)))
-        return Endpoint(lane.endpoint.channel, lane.endpoint.settings, told)
+        key = self._keyring.unwrap(wrapped)
+        told = json.loads(self._keyring.open(key, sealed, _context(subscriber)))
+        return Endpoint(endpoint.channel, endpoint.settings, told)
 
 
 def _context(subscriber: Subscriber) -> bytes:

@@ -1,50 +1,62 @@
 """The library: the rule-book snapshots this process has read, and up to which instant they are certain.
 
 Business of this room: which snapshot was in force when a submission was received. It publishes nothing
-and reads no file.
+and reads no file. No clock of this process has a part in it.
 """
 
 from __future__ import annotations
 
 import asyncio
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 
-from hub.domain.errors import RuleBookError, Unavailable
-from hub.domain.rules import RuleBook, Snapshot
-from hub.ports.store import RuleBooks
+from hub.domain.errors import Pruned, RuleBookError, Unavailable
+from hub.domain.rule_book import RuleBook, Snapshot
+from hub.ports.store import Change, RuleBooks
 
 _KEPT = 4
 
+_Listed = tuple[int, datetime]
+"""An edition: its number, and since when it is in force."""
+
 
 class Library:
-    """`read` turns an edition's content into a rule book (see `hub.wire`)."""
+    """`read` turns what is different from a rule book (None: from nothing) into the one after it (see
+    `hub.wire`); it runs in a thread of its own, and raises RuleBookError."""
 
-    def __init__(self, editions: RuleBooks, read: Callable[[bytes], RuleBook]) -> None:
+    def __init__(self, editions: RuleBooks, read: Callable[[RuleBook | None, Change], RuleBook]) -> None:
         self._editions = editions
         self._read = read
-        self._list: tuple[tuple[int, datetime], ...] = ()
+        self._list: tuple[_Listed, ...] = ()
         self._until = datetime.min.replace(tzinfo=UTC)
         self._books: dict[int, Snapshot] = {}
         self._reading = asyncio.Lock()
 
     async def at(self, received_at: datetime) -> Snapshot:
         """The snapshot in force at a receipt time, the same for ever: asked again whenever the receipt is
-        later than what is certain. Raises RuleBookError when no rule book was ever published, Unavailable
-        when it is not certain yet."""
-        if received_at > self._until:
-            await self._confirm()
-        if received_at > self._until:
-            # The database's clock stepped back: it is asked again until it has caught up.
-            raise Unavailable("which rule book was in force at a receipt is not certain yet")
-        return await self._snapshot(self._number_at(received_at))
+        later than what is certain. Raises RuleBookError when no rule book was ever published, or its
+        edition cannot be had; Unavailable when it is not certain yet."""
+        await self._certain_until(received_at)
+        return await self._snapshot(self._listed_at(received_at))
+
+    async def in_force(self, receipts: Collection[datetime]) -> Mapping[datetime, Snapshot | RuleBookError]:
+        """The same for many receipts at once, each edition read once: the snapshot of each, or why its
+        edition cannot be had (Pruned: it is gone). Raises RuleBookError when no rule book was ever
+        published, Unavailable when one of them is not certain yet."""
+        if not receipts:
+            return {}
+        await self._certain_until(max(receipts))
+        listed = {received_at: self._listed_at(received_at) for received_at in set(receipts)}
+        # One after the other, by number: each is read as what is different from the one before.
+        found = {edition: await self._found(edition) for edition in sorted(set(listed.values()))}
+        return {received_at: found[edition] for received_at, edition in listed.items()}
 
     async def newest(self) -> Snapshot:
         """The snapshot in force now, for checks whose answer may change (intake)."""
         if not self._list:
             await self._confirm()
-        return await self._snapshot(self._number_at(self._until))
+        return await self._snapshot(self._listed_at(self._until))
 
     def title(self, procedure: str) -> str:
         """A procedure's title as it is known here, else its code."""
@@ -55,26 +67,56 @@ class Library:
         return procedure
 
     async def refresh(self) -> None:
-        """Look for newer snapshots; called every few seconds."""
+        """Look for newer snapshots, and read the newest before it is needed; called every few seconds."""
         await self._confirm()
+        if self._list:
+            await self._snapshot(self._list[-1])
+
+    async def _certain_until(self, instant: datetime) -> None:
+        if instant > self._until or not self._list:
+            await self._confirm()
+        if instant > self._until:
+            # The database's clock stepped back: it is asked again until it has caught up.
+            raise Unavailable("which rule book was in force at a receipt is not certain yet")
 
     async def _confirm(self) -> None:
         told = await self._editions.confirm()
         if told.until >= self._until:
             self._list, self._until = told.editions, told.until
 
-    def _number_at(self, instant: datetime) -> int:
+    def _listed_at(self, instant: datetime) -> _Listed:
         place = bisect_right(self._list, instant, key=lambda edition: edition[1])
         if place == 0:
             raise RuleBookError("no rule book is in force: none was published")
-        return self._list[place - 1][0]
+        return self._list[place - 1]
 
-    async def _snapshot(self, number: int) -> Snapshot:
+    async def _found(self, edition: _Listed) -> Snapshot | RuleBookError:
+        try:
+            return await self._snapshot(edition)
+        except RuleBookError as error:
+            return error
+
+    async def _snapshot(self, edition: _Listed) -> Snapshot:
+        number, effective_from = edition
+        if number in self._books:
+            return self._books[number]
         async with self._reading:
+            # Whoever waited here for the same one finds it now.
             if number not in self._books:
-                edition = await self._editions.edition(number)
-                book = await asyncio.to_thread(self._read, edition.content)
+                book = await self._load(number)
                 while len(self._books) >= _KEPT:
                     self._books.pop(min(self._books))
-                self._books[number] = Snapshot(edition.number, edition.effective_from, book)
+                self._books[number] = Snapshot(number, effective_from, book)
             return self._books[number]
+
+    async def _load(self, number: int) -> RuleBook:
+        """As what is different from the nearest one here, so that both share what is not."""
+        nearest = min(self._books, key=lambda known: abs(known - number), default=None)
+        if nearest is not None:
+            try:
+                change = await self._editions.changes(nearest, number)
+                return await asyncio.to_thread(self._read, self._books[nearest].book, change)
+            except Pruned:
+                # Perhaps only the nearest one's items are gone.
+                pass
+        return await asyncio.to_thread(self._read, None, await self._editions.changes(0, number))

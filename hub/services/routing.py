@@ -1,19 +1,22 @@
 """Routing: from each submission's record to one decision, by the rule book in force when it was received.
 
 Reads and writes the log; reads the rule book; knows no store. A record that cannot be read is decided too:
-set aside, with a reason and never its bytes.
+set aside, with a reason and never its bytes. So is one whose edition of the rule book cannot be had: no
+record stops those behind it. Only when nobody can say yet which edition it is, the page waits.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import assert_never
 from uuid import UUID
 
 import structlog
 
 from hub.domain.decisions import Decision, Routed, SetAside, Unroutable
-from hub.domain.errors import Invalid
+from hub.domain.errors import Invalid, Pruned, RuleBookError
 from hub.domain.matching import FIRST, decide
+from hub.domain.rule_book import Snapshot
 from hub.domain.submission import RoutingFacts
 from hub.ports.log import Entry, Log, LogReader, Record, Topic
 from hub.services.library import Library
@@ -44,37 +47,68 @@ class RoutingRoom:
     async def run_once(self, reader: LogReader, wait: float) -> int:
         """One page of submissions; waits up to `wait` seconds for the first. How many were read."""
         entries = await reader.read(self._page, wait)
-        decisions = [decision for entry in entries if (decision := await self._decide(entry)) is not None]
+        decisions = await self._decide(entries)
         if decisions:
             await self._journey.append(Topic.ROUTINGS, [self._write(decision) for decision in decisions])
         if entries:
             await reader.done(entries)
         return len(entries)
 
-    async def _decide(self, entry: Entry) -> Decision | None:
-        try:
-            facts = self._read(entry.record)
-        except Invalid:
-            return self._set_aside(entry)
-        decision = decide(facts, await self._library.at(facts.received_at))
-        log.info(
-            "submission.routed",
-            submission=str(facts.submission),
-            procedure=facts.procedure,
-            snapshot=decision.snapshot,
-            verdict=verdict_word(decision),
-            recipients=len(decision.verdict.recipients) if isinstance(decision.verdict, Routed) else 0,
-        )
-        return decision
+    async def _decide(self, entries: Sequence[Entry]) -> list[Decision]:
+        """In the order of the page, which is that of each partner's numbers. Waits once for all of it."""
+        told = [self._told(entry) for entry in entries]
+        readable = [facts for facts in told if facts is not None]
+        in_force = await self._library.in_force({facts.received_at for facts in readable})
+        decisions: list[Decision] = []
+        for entry, facts in zip(entries, told, strict=True):
+            if facts is not None:
+                decisions.append(_decided(facts, in_force[facts.received_at]))
+            elif (unreadable := _unreadable(entry)) is not None:
+                decisions.append(unreadable)
+        return decisions
 
-    def _set_aside(self, entry: Entry) -> Decision | None:
-        """The key still names the submission, unless it too is damaged; then only the position is told."""
-        position = entry.position
-        log.error("record.set_aside", partition=position.partition, offset=position.offset)
-        if len(entry.record.key) != 16:
+    def _told(self, entry: Entry) -> RoutingFacts | None:
+        try:
+            return self._read(entry.record)
+        except Invalid:
             return None
-        name = UUID(bytes=entry.record.key)
-        return Decision(name, FIRST, _UNDECIDED_BY_ANY_BOOK, SetAside("unreadable_record"))
+
+
+def _decided(facts: RoutingFacts, snapshot: Snapshot | RuleBookError) -> Decision:
+    match snapshot:
+        case Snapshot():
+            decision = decide(facts, snapshot)
+        case Pruned():
+            # It was decided once, or its edition would be here: whatever this says is skipped.
+            decision = _without_a_book(facts, "rule_book_pruned")
+        case RuleBookError():
+            decision = _without_a_book(facts, "rule_book_unreadable")
+        case _:
+            assert_never(snapshot)
+    log.info(
+        "submission.routed",
+        submission=str(facts.submission),
+        procedure=facts.procedure,
+        snapshot=decision.snapshot,
+        verdict=verdict_word(decision),
+        recipients=len(decision.verdict.recipients) if isinstance(decision.verdict, Routed) else 0,
+    )
+    return decision
+
+
+def _without_a_book(facts: RoutingFacts, reason: str) -> Decision:
+    log.error("submission.set_aside", submission=str(facts.submission), reason=reason)
+    return Decision(facts.submission, FIRST, _UNDECIDED_BY_ANY_BOOK, SetAside(reason))
+
+
+def _unreadable(entry: Entry) -> Decision | None:
+    """The key still names the submission, unless it too is damaged; then only the position is told."""
+    position = entry.position
+    log.error("record.set_aside", partition=position.partition, offset=position.offset)
+    if len(entry.record.key) != 16:
+        return None
+    name = UUID(bytes=entry.record.key)
+    return Decision(name, FIRST, _UNDECIDED_BY_ANY_BOOK, SetAside("unreadable_record"))
 
 
 def verdict_word(decision: Decision) -> str:

@@ -1,1 +1,1 @@
-"""The official places of each vintage as compact datasets, and the script that derives them."""
+"""The official places of each vintage as compact datasets; SOURCE.md says what they are derived from."""

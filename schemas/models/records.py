@@ -37,6 +37,7 @@ class RecipientRecord(WireModel):
     branch: str
     attachments: list[int]
     reasons: list[ReasonRecord]
+    mailbox: bool = False
 
 
 class DecisionRecord(WireModel):

@@ -22,13 +22,18 @@ MINUTE = timedelta(minutes=1)
 
 
 async def plant(
-    database: Database, numbers: Sequence[int], to: Sequence[int] = (1,), channel: str = "sftp"
+    database: Database,
+    numbers: Sequence[int],
+    to: Sequence[int] = (1,),
+    channel: str = "sftp",
+    *,
+    mailbox: bool = False,
 ) -> list[UUID]:
-    """Accept these submissions and register a delivery of each for each of these partners. The deliveries'
-    names, by submission, then partner."""
+    """Accept these submissions and register a delivery of each for each of these partners, whose channel is
+    `channel`. The deliveries' names, by submission, then partner."""
     await PostgresIntake(database).accept([submission(number) for number in numbers])
     await PostgresPartners(database).keep([(partner(one, channel), None, None) for one in to])
-    decisions = [routed(number, to) for number in numbers]
+    decisions = [routed(number, to, mailbox=mailbox) for number in numbers]
     await PostgresRegistry(database).register(decisions)
     named = await rows(
         database,

@@ -53,23 +53,27 @@ def subscriber(number: int) -> Subscriber:
     return Subscriber(f"{number:014d}", f"{number:05d}")
 
 
-def recipient(submission: UUID, to: Subscriber) -> Recipient:
-    return Recipient(
-        delivery_id(submission, to, ParcelKind.SUBMISSION, 1),
-        to,
-        (1, 2),
-        (Reason("regle-1", "mairie", "EtatCivil/commune:64445", ("commune → commune:64445",)),),
-    )
+def recipient(to: int, *, mailbox: bool = False) -> Recipient:
+    reason = Reason("regle-1", "mairie", "EtatCivil/commune:64445", ("commune → commune:64445",))
+    return Recipient(subscriber(to), (1, 2), (reason,), mailbox)
 
 
-def routed(number: int, to: Sequence[int], *, decision: int = 1) -> Decision:
+def delivery(number: int, to: int) -> UUID:
+    """The name of what this subscriber gets of the `number`-th submission."""
+    return delivery_id(submission(number).id, subscriber(to), ParcelKind.SUBMISSION, 1)
+
+
+def routed(number: int, to: Sequence[int], *, decision: int = 1, mailbox: bool = False) -> Decision:
     """A decision about the `number`-th submission that names these subscribers."""
-    name = submission(number).id
-    return decided(number, Routed(tuple(recipient(name, subscriber(one)) for one in to)), decision=decision)
+    verdict = Routed(tuple(recipient(one, mailbox=mailbox) for one in to))
+    return decided(number, verdict, decision=decision)
 
 
 def decided(number: int, verdict: Verdict, *, decision: int = 1) -> Decision:
-    return Decision(submission(number).id, decision, 7, verdict)
+    name = submission(number).id
+    recipients = verdict.recipients if isinstance(verdict, Routed) else ()
+    named = (delivery_id(name, one.subscriber, ParcelKind.SUBMISSION, 1) for one in recipients)
+    return Decision(name, decision, 7, verdict, tuple(named))
 
 
 def partner(number: int, channel: str = "sftp", **settings: object) -> Partner:
@@ -180,9 +184,13 @@ class Obstacle:
 
 
 async def numbers_by_partner(database: Database) -> dict[str, list[int]]:
-    """The running numbers of each partner's deliveries, in order."""
+    """The running numbers of each partner's deliveries, in order, with those of what moved away."""
     found: dict[str, list[int]] = {}
-    for row in await rows(database, "SELECT subscriber, sequence FROM delivery ORDER BY 1, 2"):
+    for row in await rows(
+        database,
+        "SELECT subscriber, sequence FROM delivery UNION ALL SELECT subscriber, sequence FROM moved"
+        " ORDER BY subscriber, sequence",
+    ):
         found.setdefault(row["subscriber"], []).append(row["sequence"])
     return found
 

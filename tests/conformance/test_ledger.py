@@ -21,13 +21,12 @@ from hub.ports.store import (
 )
 from tests.conformance.samples import (
     decided,
+    delivery,
     execute,
     partner,
-    recipient,
     routed,
     submission,
     submissions,
-    subscriber,
 )
 
 
@@ -39,10 +38,6 @@ async def journey(intake: Intake, registry: Registry, partners: Partners) -> Non
     await registry.register([routed(number, [1]) for number in range(5)])
     await registry.register([routed(5, [1, 2]), decided(6, Unroutable(())), decided(7, SetAside("word"))])
     await registry.register([routed(10, [2])])
-
-
-def named(number: int, to: int) -> UUID:
-    return recipient(submission(number).id, subscriber(to)).delivery
 
 
 def balanced(accounts: Accounts) -> bool:
@@ -81,9 +76,9 @@ async def test_each_delivery_is_counted_in_the_state_it_is_in(ledger: Ledger, da
     for number, state in enumerate(("delivered", "parked", "acknowledged", "withdrawn", "returned")):
         await execute(
             database,
-            f"UPDATE delivery SET state = '{state}', due_at = NULL WHERE id = '{named(number, 1)}'",
+            f"UPDATE delivery SET state = '{state}', due_at = NULL WHERE id = '{delivery(number, 1)}'",
         )
-    await execute(database, f"UPDATE delivery SET state = 'waiting' WHERE id = '{named(5, 1)}'")
+    await execute(database, f"UPDATE delivery SET state = 'waiting' WHERE id = '{delivery(5, 1)}'")
     accounts = await ledger.accounts()
     states = (
         State.DELIVERED,
@@ -117,9 +112,9 @@ async def test_a_delivery_that_several_decisions_name_is_counted_once(
 
 @pytest.mark.usefixtures("journey")
 async def test_a_delivery_that_was_deleted_is_missing_and_named(ledger: Ledger, database: Database) -> None:
-    await execute(database, f"DELETE FROM delivery WHERE id = '{named(5, 2)}'")
+    await execute(database, f"DELETE FROM delivery WHERE id = '{delivery(5, 2)}'")
     accounts = await ledger.accounts()
-    assert accounts.missing == (named(5, 2),)
+    assert accounts.missing == (delivery(5, 2),)
     assert accounts.unnamed == ()
     assert DeliveryAccount("EtatCivil", "", 1, {}) in accounts.deliveries
     assert not balanced(accounts)
@@ -132,7 +127,7 @@ async def test_a_delivery_that_was_added_is_unnamed_and_named(ledger: Ledger, da
         database,
         "INSERT INTO delivery (id, submission, procedure, subscriber, lane, channel, sequence, kind, revision,"
         f" attachments, due_at) SELECT '{stranger}', submission, procedure, subscriber, lane, channel, 9, kind,"
-        f" revision, attachments, due_at FROM delivery WHERE id = '{named(5, 2)}'",
+        f" revision, attachments, due_at FROM delivery WHERE id = '{delivery(5, 2)}'",
     )
     accounts = await ledger.accounts()
     assert accounts.unnamed == (stranger,)
@@ -144,19 +139,19 @@ async def test_a_delivery_that_was_added_is_unnamed_and_named(ledger: Ledger, da
 @pytest.mark.usefixtures("journey")
 async def test_when_one_went_and_another_came_both_are_named(ledger: Ledger, database: Database) -> None:
     stranger = UUID("00000000-0000-4000-8000-000000000001")
-    await execute(database, f"UPDATE delivery SET id = '{stranger}' WHERE id = '{named(5, 2)}'")
+    await execute(database, f"UPDATE delivery SET id = '{stranger}' WHERE id = '{delivery(5, 2)}'")
     accounts = await ledger.accounts()
-    assert (accounts.missing, accounts.unnamed) == ((named(5, 2),), (stranger,))
+    assert (accounts.missing, accounts.unnamed) == ((delivery(5, 2),), (stranger,))
     assert not balanced(accounts)
 
 
 @pytest.mark.usefixtures("journey")
-async def test_a_decision_that_was_deleted_leaves_its_deliveries_unnamed(
+async def test_a_decision_that_was_deleted_leaves_its_deliveries_undelivery(
     ledger: Ledger, database: Database
 ) -> None:
     await execute(database, f"DELETE FROM decision WHERE submission = '{submission(5).id}'")
     accounts = await ledger.accounts()
-    assert accounts.unnamed == tuple(sorted((named(5, 1), named(5, 2))))
+    assert accounts.unnamed == tuple(sorted((delivery(5, 1), delivery(5, 2))))
     assert accounts.submissions[0] == SubmissionAccount("EtatCivil", 10, 5, 1, 1, 3)
     assert not balanced(accounts)
 
@@ -168,10 +163,10 @@ async def test_a_decision_that_was_added_names_a_delivery_that_is_missing(
     await execute(
         database,
         "INSERT INTO decision (submission, number, snapshot, verdict, recipients) VALUES"
-        f" ('{submission(8).id}', 1, 1, 'routed', '[{{\"delivery\": \"{named(8, 1)}\"}}]')",
+        f" ('{submission(8).id}', 1, 1, 'routed', '[{{\"delivery\": \"{delivery(8, 1)}\"}}]')",
     )
     accounts = await ledger.accounts()
-    assert accounts.missing == (named(8, 1),)
+    assert accounts.missing == (delivery(8, 1),)
     assert not balanced(accounts)
 
 
@@ -197,7 +192,7 @@ async def test_a_submission_and_its_deliveries_that_were_deleted_are_missing(
         f"DELETE FROM delivery WHERE submission = '{name}'",
     )
     accounts = await ledger.accounts()
-    assert accounts.missing == tuple(sorted((named(5, 1), named(5, 2))))
+    assert accounts.missing == tuple(sorted((delivery(5, 1), delivery(5, 2))))
     assert DeliveryAccount("", "", 2, {}) in accounts.deliveries
 
 

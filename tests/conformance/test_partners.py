@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import random
 
+import pytest
+
 from hub.adapters.postgres.database import Database
 from hub.adapters.postgres.intake import PostgresIntake
 from hub.adapters.postgres.partners import PostgresPartners
 from hub.adapters.postgres.registry import PostgresRegistry
+from hub.domain.errors import Superseded
 from hub.ports.store import Intake, Partners, Registry
 from tests.conformance.samples import (
     WatchedDatabase,
@@ -51,6 +54,44 @@ async def test_keeping_a_partner_again_replaces_all_but_its_running_number(
     assert await partners.get(subscriber(1)) == (partner(1, "webhook", url="b"), None, None)
     await registry.register([routed(2, [1])])
     assert await numbers_by_partner(database) == {str(subscriber(1)): [1, 2, 3]}
+
+
+async def test_a_partner_kept_as_it_stands_is_not_written_again(
+    partners: Partners, database: Database
+) -> None:
+    versions = "SELECT xmin::text FROM partner ORDER BY subscriber"
+    first = (partner(1, "sftp", host="a"), b"sealed", b"wrapped")
+    await partners.keep([first, (partner(2), None, None)])
+    before = await rows(database, versions)
+    await partners.keep([first, (partner(2, "mail"), None, None)])
+    after = await rows(database, versions)
+    assert before[0] == after[0]
+    assert before[1] != after[1]
+
+
+async def test_partners_are_replaced_all_or_none_from_what_was_seen_of_them(partners: Partners) -> None:
+    first, second = (partner(1, "sftp", host="a"), b"sealed", b"wrapped"), (partner(2), None, None)
+    await partners.replace([(None, first), (None, second)])
+    moved = (partner(1, "sftp", host="b"), b"sealed", b"wrapped")
+    other = (partner(1, "sftp", host="c"), b"sealed", b"wrapped")
+    await partners.replace([(first, moved)])
+    for seen in (first, None, (moved[0], b"other", b"wrapped")):
+        with pytest.raises(Superseded):
+            await partners.replace([(second, (partner(2, "mail"), None, None)), (seen, other)])
+    assert list(await partners.list()) == [moved, second]
+
+
+async def test_of_two_who_replace_at_once_one_is_told_to_look_again(partners: Partners) -> None:
+    first = (partner(1), None, None)
+    after = [(partner(1, "sftp", host=str(number)), None, None) for number in range(8)]
+    for seen in (None, first):
+        if seen is not None:
+            await partners.keep([seen])
+        told = await asyncio.gather(
+            *(partners.replace([(seen, one)]) for one in after), return_exceptions=True
+        )
+        assert sum(answer is None for answer in told) == 1
+        assert all(answer is None or isinstance(answer, Superseded) for answer in told)
 
 
 async def test_a_partner_whose_channel_changes_keeps_its_lane_for_what_is_in_it(

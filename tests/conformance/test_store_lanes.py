@@ -20,6 +20,7 @@ from hub.adapters.postgres.replays import PostgresReplays
 from hub.domain.delivery import Attempt, Conclusion
 from hub.domain.errors import LeaseLost, Unavailable
 from hub.domain.lifecycle import MOVES, State
+from hub.domain.partner import Endpoint
 from hub.ports.store import Selection
 from tests.conformance.motion import (
     MINUTE,
@@ -81,6 +82,37 @@ async def test_a_lane_of_a_channel_its_partner_has_left_leads_to_the_partner_s_e
     await PostgresPartners(database).keep([(kept, b"sealed", b"wrapped")])
     [lane] = await lanes.lease("anne", 10, MINUTE)
     assert (lane.endpoint, lane.sealed_secrets) == (kept.endpoint, b"sealed")
+
+
+async def test_what_went_out_by_another_channel_than_planned_tells_that_channel(
+    database: Database, lanes: PostgresLanes
+) -> None:
+    await plant(database, [1], channel="sftp")
+    await PostgresPartners(database).keep([(partner(1, "webhook"), None, None)])
+    await take(lanes, "anne")
+    assert [row["channel"] for row in await rows(database, "SELECT channel FROM delivery")] == ["webhook"]
+
+
+async def test_a_mailbox_s_lane_stays_one_and_is_handed_neither_settings_nor_secrets_of_another_channel(
+    database: Database, lanes: PostgresLanes
+) -> None:
+    await plant(database, [1], mailbox=True)
+    kept = partner(1, "webhook", url="https://mairie.example")
+    await PostgresPartners(database).keep([(kept, b"sealed", b"wrapped")])
+    [lane] = await lanes.lease("anne", 10, MINUTE)
+    assert (lane.endpoint, lane.sealed_secrets, lane.wrapped_key) == (Endpoint("mailbox", {}), None, None)
+    await lanes.claim("anne", lane.id, 10, MINUTE)
+    assert [row["channel"] for row in await rows(database, "SELECT channel FROM delivery")] == ["mailbox"]
+
+
+async def test_a_mailbox_s_lane_has_the_settings_of_a_partner_that_is_served_by_mailbox(
+    database: Database, lanes: PostgresLanes
+) -> None:
+    await plant(database, [1], channel="mailbox")
+    kept = partner(1, "mailbox", kept_for="90 jours")
+    await PostgresPartners(database).keep([(kept, None, None)])
+    [lane] = await lanes.lease("anne", 10, MINUTE)
+    assert lane.endpoint == kept.endpoint
 
 
 async def test_a_lane_that_is_held_is_leased_to_nobody_else(database: Database, lanes: PostgresLanes) -> None:

@@ -19,6 +19,7 @@ from tests.conformance.samples import (
     Obstacle,
     WatchedDatabase,
     decided,
+    delivery,
     execute,
     numbers_by_partner,
     partner,
@@ -46,6 +47,8 @@ async def test_a_decision_is_kept_with_its_recipients_and_their_reasons(
     assert (row["verdict"], row["reasons"]) == ("routed", [])
     assert isinstance(decision.verdict, Routed)
     assert recipients_from_json(row["recipients"]) == decision.verdict.recipients
+    assert [told["delivery"] for told in row["recipients"]] == [str(delivery(0, 1)), str(delivery(0, 2))]
+    assert not any("mailbox" in told for told in row["recipients"])
 
 
 async def test_each_recipient_gets_a_planned_delivery_that_is_due_now_in_a_lane_that_is_awake(
@@ -60,7 +63,7 @@ async def test_each_recipient_gets_a_planned_delivery_that_is_due_now_in_a_lane_
         " lane.due_at <= delivery.due_at AS awake, delivery.due_at <= clock_timestamp() AS due"
         " FROM delivery JOIN lane ON lane.id = delivery.lane",
     )
-    name = recipient(submission(0).id, subscriber(1)).delivery
+    name = delivery(0, 1)
     assert (row["id"], row["submission"], row["procedure"]) == (name, submission(0).id, "EtatCivil")
     assert (row["subscriber"], row["channel"], row["sequence"]) == (str(subscriber(1)), "sftp", 1)
     assert (row["lane_subscriber"], row["lane_channel"]) == (row["subscriber"], "sftp")
@@ -68,6 +71,29 @@ async def test_each_recipient_gets_a_planned_delivery_that_is_due_now_in_a_lane_
     assert (row["state"], row["sending"], row["attempt"]) == ("planned", 1, 0)
     assert row["awake"]
     assert row["due"]
+
+
+async def test_what_is_for_a_mailbox_lies_in_its_partner_s_mailbox_whatever_its_channel(
+    intake: Intake, registry: Registry, partners: Partners, database: Database
+) -> None:
+    await partners.keep([(partner(1, "sftp"), None, None)])
+    await intake.accept(submissions(2))
+    await registry.register([routed(0, [1, 2], mailbox=True), routed(1, [1, 2])])
+    found = await rows(
+        database,
+        "SELECT delivery.id, delivery.channel, lane.channel AS lane_channel, sequence"
+        " FROM delivery JOIN lane ON lane.id = delivery.lane ORDER BY delivery.subscriber, sequence",
+    )
+    assert [tuple(row) for row in found] == [
+        (delivery(0, 1), "mailbox", "mailbox", 1),
+        (delivery(1, 1), "sftp", "sftp", 2),
+        # Who is not declared has a mailbox only.
+        (delivery(0, 2), "mailbox", "mailbox", 1),
+        (delivery(1, 2), "mailbox", "mailbox", 2),
+    ]
+    [told] = await rows(database, "SELECT recipients FROM decision WHERE submission = $1", submission(0).id)
+    assert [one["mailbox"] for one in told["recipients"]] == [True, True]
+    assert [one.mailbox for one in recipients_from_json(told["recipients"])] == [True, True]
 
 
 async def test_an_unroutable_and_a_set_aside_submission_are_decided_without_any_delivery(
@@ -86,9 +112,7 @@ async def test_a_recipient_without_any_file_gets_its_delivery(
     intake: Intake, registry: Registry, database: Database
 ) -> None:
     await intake.accept(submissions(1))
-    one = recipient(submission(0).id, subscriber(1))
-    bare = Routed((type(one)(one.delivery, one.subscriber, (), one.reasons),))
-    await registry.register([decided(0, bare)])
+    await registry.register([decided(0, Routed((recipient(1)._replace(attachments=()),)))])
     assert [row["attachments"] for row in await rows(database, "SELECT attachments FROM delivery")] == [[]]
 
 
@@ -105,7 +129,7 @@ async def test_every_step_of_a_registration_stands_in_the_journal(
         ("submission.routed", submission(0).id, None),
         ("submission.unroutable", submission(1).id, None),
         ("submission.set_aside", submission(2).id, None),
-        ("delivery.planned", submission(0).id, recipient(submission(0).id, subscriber(1)).delivery),
+        ("delivery.planned", submission(0).id, delivery(0, 1)),
     ]
 
 

@@ -42,12 +42,13 @@ from hub.entrypoints.http.limits import Limits
 from hub.entrypoints.http.links import Links
 from hub.entrypoints.http.rooms import Rooms
 from hub.entrypoints.http.server import serve
+from hub.ports.store import Change
 from hub.ports.tokens import OperatorIdentity, PartnerIdentity, Role, SenderIdentity
 from hub.services.intake import IntakeRoom
 from hub.services.library import Library
 from hub.services.parcels import ParcelRoom
-from hub.wire import read_rule_book, write_rule_book
-from schemas.models.rules import RuleBookFile
+from hub.wire import items, read_change
+from schemas.models.rules import ProcedureIn, SubscriptionIn
 from tests.unit.samples import BONNEVILLE, MINISTRY, territory
 
 SENDER = "essai-osl"
@@ -87,6 +88,7 @@ _PROCEDURES: list[dict[str, Any]] = [
         "rules": [{"id": "national", "recipient": "national", "partner": str(MINISTRY)}],
     },
 ]
+_LITTLE = territory()
 _SUBSCRIPTIONS = [{"procedure": "CERTDC", "subscriber": str(BONNEVILLE), "place": "commune:74042"}]
 
 
@@ -209,21 +211,22 @@ async def open_world(
 
 async def _rooms(database: Database, folder: Path, limits: Limits) -> Rooms:
     books = PostgresRuleBooks(database)
-    content = write_rule_book(
-        RuleBookFile.model_validate(
-            {"territory": "2026", "procedures": _PROCEDURES, "subscriptions": _SUBSCRIPTIONS}
-        )
+    told = items(
+        map(ProcedureIn.model_validate, _PROCEDURES),
+        map(SubscriptionIn.model_validate, _SUBSCRIPTIONS),
+        (),
+        (_LITTLE.vintage, b"essai"),
     )
-    digest = hashlib.sha256(content).digest()
-    await books.publish(content, digest, timedelta(0), "essai", "premier plan")
+    # A hub that starts again finds the rule book it published.
+    newest = max((number for number, _ in (await books.confirm()).editions), default=0)
+    await books.publish(Change(tuple(told.values())), newest, timedelta(0), "essai", "premier plan")
     await PostgresPartners(database).keep(
         [
             (Partner(MINISTRY, "Ministère d'essai", Endpoint("mailbox", {})), None, None),
             (Partner(BONNEVILLE, "Mairie de Bonneville", Endpoint("mailbox", {})), None, None),
         ]
     )
-    world = {"2026": territory()}
-    library = Library(books, lambda told: read_rule_book(told, world))
+    library = Library(books, lambda book, change: read_change(book, change, lambda _: _LITTLE))
     keyring = LocalKeyring(bytes(range(32)))
     attachments = LocalAttachments(folder / "attachments")
     clock = SystemClock()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +103,7 @@ def test_every_rule_of_the_repository_is_needed_by_a_case(tmp_path: Path, territ
                 left_out.model_copy(update={"competent": None, "partner": "11001401600015-1"})
             ]
             poorer = procedure.model_copy(update={"rules": others})
-            folder = type(read)((poorer,), read.cases)
+            folder = replace(read, procedures=(poorer,))
             assert failing_cases(folder, territory), (
                 f"{procedure.procedure}: {left_out.id} is never looked at"
             )
@@ -179,31 +181,33 @@ def test_a_key_that_stands_twice_far_inside_is_refused(folder: Path) -> None:
 
 def test_an_unknown_key_is_refused_with_its_place(folder: Path) -> None:
     told = change(folder / "Essai.yaml", "recipient: mairie", "recipient: mairie\n    urgent: true")
-    assert told.startswith(f"{folder / 'Essai.yaml'}: /rules/0/urgent: there is no such field")
+    assert told.startswith(f"{folder / 'Essai.yaml'}, line 10: /rules/0/urgent: there is no such field")
 
 
 def test_a_file_that_is_not_named_after_its_procedure_is_refused(folder: Path) -> None:
     (folder / "Essai.yaml").rename(folder / "Autre.yaml")
-    assert told_of(folder) == f"{folder / 'Autre.yaml'}: it describes Essai; name the file after it"
+    assert told_of(folder).splitlines() == [
+        f"{folder / 'Autre.yaml'}, line 1: it describes Essai; name the file after it",
+        f"{folder / 'Essai.cases.yaml'}: there is no rule file beside it",
+    ]
 
 
 @pytest.mark.parametrize(
-    ("file", "old", "new", "field"),
+    ("file", "old", "new", "line", "field"),
     [
-        ("Essai.yaml", "title: Un essai", "title: 2026-01-31", "/title"),
-        ("Essai.yaml", "title: Un essai", "title: 12", "/title"),
-        ("Essai.yaml", "title: Un essai", "title:", "/title"),
-        ("Essai.yaml", "required: true", "required: 1", "/facts/commune/required"),
-        ("Essai.yaml", "[formulaire]", "formulaire", "/attachment_types"),
-        ("Essai.cases.yaml", '{commune: "74042"}', "{commune: 74042}", "/cases/0/facts/commune"),
-        ("Essai.cases.yaml", "number: 1", 'number: "1"', "/cases/0/files/0/number"),
+        ("Essai.yaml", "title: Un essai", "title: 12", 2, "/title"),
+        ("Essai.yaml", "title: Un essai", "title:", 2, "/title"),
+        ("Essai.yaml", "required: true", "required: 1", 4, "/facts/commune/required"),
+        ("Essai.yaml", "[formulaire]", "formulaire", 6, "/attachment_types"),
+        ("Essai.cases.yaml", '{commune: "74042"}', "{commune: [74042]}", 5, "/cases/0/facts/commune"),
+        ("Essai.cases.yaml", "number: 1", 'number: "1"', 6, "/cases/0/files/0/number"),
     ],
 )
-def test_a_value_of_the_wrong_type_is_refused_with_file_and_field(
-    folder: Path, file: str, old: str, new: str, field: str
+def test_a_value_of_the_wrong_type_is_refused_with_file_line_and_field(
+    folder: Path, file: str, old: str, new: str, line: int, field: str
 ) -> None:
     told = change(folder / file, old, new)
-    assert told.startswith(f"{folder / file}: {field}"), told
+    assert told.startswith(f"{folder / file}, line {line}: {field}"), told
     assert "2026" not in told.removeprefix(str(folder))
 
 
@@ -260,19 +264,19 @@ def test_a_file_that_nobody_may_read_is_refused_with_its_name(folder: Path) -> N
 def test_two_rules_of_one_id_are_refused(folder: Path, territory: Territory) -> None:
     second = "  - id: mairie\n    recipient: autre\n    competent: {place: commune, levels: [epci]}\n"
     told = refusal_of_book(folder, "rules:\n", f"rules:\n{second}", territory)
-    assert told == "Essai: rule mairie stands twice"
+    assert told == "Essai: two rules are named mairie"
 
 
-def test_a_rule_for_both_the_competent_and_a_partner_is_refused(folder: Path, territory: Territory) -> None:
-    told = refusal_of_book(
-        folder, "recipient: mairie", f'recipient: mairie\n    partner: "{BONNEVILLE}"', territory
-    )
-    assert told.startswith("Essai: rule mairie: exactly one of")
+def test_a_rule_for_both_the_competent_and_a_partner_is_refused(folder: Path) -> None:
+    path = folder / "Essai.yaml"
+    path.write_text(RULES.replace("recipient: mairie", f'recipient: mairie\n    partner: "{BONNEVILLE}"'))
+    assert told_of(folder).startswith(f"{path}, line 8: /rules/0: exactly one of")
 
 
-def test_a_rule_for_nobody_is_refused(folder: Path, territory: Territory) -> None:
-    told = refusal_of_book(folder, "    competent: {place: commune, levels: [commune]}\n", "", territory)
-    assert told.startswith("Essai: rule mairie: exactly one of")
+def test_a_rule_for_nobody_is_refused(folder: Path) -> None:
+    path = folder / "Essai.yaml"
+    path.write_text(RULES.replace("    competent: {place: commune, levels: [commune]}\n", ""))
+    assert told_of(folder).startswith(f"{path}, line 8: /rules/0: exactly one of")
 
 
 def test_a_partner_whose_siret_fails_its_sum_is_refused(folder: Path, territory: Territory) -> None:
@@ -282,7 +286,9 @@ def test_a_partner_whose_siret_fails_its_sum_is_refused(folder: Path, territory:
         'partner: "21740042390018-74042"',
         territory,
     )
-    assert told == "Essai: rule mairie: the partner's SIRET does not have a right check sum"
+    assert told == (
+        "Essai, rule mairie: the check sum of its partner's SIRET is wrong; look for a mistyped digit"
+    )
 
 
 @pytest.mark.parametrize("fact", ["commune_inconnue", "nature"])
@@ -290,7 +296,7 @@ def test_a_place_that_is_no_place_fact_of_the_procedure_is_refused(
     folder: Path, territory: Territory, fact: str
 ) -> None:
     told = refusal_of_book(folder, "place: commune,", f"place: {fact},", territory)
-    assert told == f"Essai: rule mairie: {fact} is not a place fact of this procedure"
+    assert told == f"Essai, rule mairie: {fact} is no fact of this procedure that names a place"
 
 
 def test_an_attachment_type_the_procedure_does_not_have_is_refused(
@@ -299,7 +305,7 @@ def test_an_attachment_type_the_procedure_does_not_have_is_refused(
     told = refusal_of_book(
         folder, "recipient: mairie", "recipient: mairie\n    attachments: [facture]", territory
     )
-    assert told == "Essai: rule mairie: unknown attachment type facture"
+    assert told == "Essai, rule mairie: facture is no type of attachment of this procedure"
 
 
 def test_two_files_that_differ_by_case_only_describe_two_procedures(folder: Path) -> None:
@@ -360,7 +366,7 @@ def test_a_secret_in_the_wrong_place_is_refused_without_being_shown(
     path = tmp_path / name
     path.write_text(json.dumps(partners_with(**changed)))
     told = partners_refusal(path)
-    assert told.startswith(f"{path}: {field}: "), told
+    assert told.startswith(f"{path}, line 1: {field}: "), told
     assert "hunter2" not in told
     assert "72057594037" not in told
 
@@ -419,7 +425,7 @@ def test_json_that_is_none_is_refused_with_the_file(tmp_path: Path) -> None:
         b'{"partners": [{"settings": ' + b'{"a":' * 900 + b"1" + b"}" * 900 + b"}]}",
     ):
         path.write_bytes(content)
-        assert partners_refusal(path).startswith(f"{path}: /"), content[:40]
+        assert re.match(rf"{re.escape(str(path))}(, line 1)?: /", partners_refusal(path)), content[:40]
 
 
 def test_a_partners_file_that_is_too_large_is_refused_unread(tmp_path: Path) -> None:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from hub.domain.identity import Subscriber, submission_id
-from hub.domain.rules import Competent, FactSpec, FactType, Named, Procedure, Rule, RuleBook, Subscription
+from hub.domain.rule_book import RuleBook
+from hub.domain.rules import Competent, FactSpec, FactType, Named, Procedure, Rule, Subscription
 from hub.domain.submission import AttachmentFacts, RoutingFacts
 from hub.domain.territory import (
     Commune,
     CommunePart,
     Departement,
     Epci,
+    Level,
     Place,
     PlaceType,
     Region,
@@ -53,7 +55,7 @@ def procedure() -> Procedure:
         },
         (
             Rule("national", "national", Named(MINISTRY), ("DD", "VA")),
-            Rule("mairie", "mairie", Competent("commune", (PlaceType.COMMUNE,)), ("VA",)),
+            Rule("mairie", "mairie", Competent("commune", (Level.COMMUNE,)), ("VA",)),
         ),
         ("DD", "VA", "ZZ"),
     )

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from hub.domain.decisions import Routed, SetAside, Unroutable
 from hub.domain.errors import RuleBookError
 from hub.domain.matching import decide, match
-from hub.domain.rules import Competent, RuleBook, Snapshot, Subscription
+from hub.domain.rule_book import RuleBook, Snapshot
+from hub.domain.rules import Competent, Subscription
 from hub.domain.submission import AttachmentFacts
-from hub.domain.territory import PlaceType
+from hub.domain.territory import Level
 from tests.unit.samples import (
     BONNEVILLE,
     FAUCIGNY,
@@ -49,7 +50,7 @@ def test_a_former_code_leads_to_the_commune_of_today_and_the_reason_says_so() ->
     assert mairie.reasons[0].subscription == "CERTDC/commune:74042/21740042390019-74042"
 
 
-def competent(*levels: PlaceType) -> RuleBook:
+def competent(*levels: Level) -> RuleBook:
     plain = procedure()
     rule = replace(plain.rules[1], to=Competent("commune", levels))
     return book(
@@ -60,8 +61,8 @@ def competent(*levels: PlaceType) -> RuleBook:
 
 
 def test_the_first_level_with_a_subscriber_decides() -> None:
-    by_epci = match(facts("74042"), competent(PlaceType.EPCI, PlaceType.COMMUNE))
-    by_commune = match(facts("74042"), competent(PlaceType.COMMUNE, PlaceType.EPCI))
+    by_epci = match(facts("74042"), competent(Level.EPCI, Level.COMMUNE))
+    by_commune = match(facts("74042"), competent(Level.COMMUNE, Level.EPCI))
     assert isinstance(by_epci, Routed)
     assert isinstance(by_commune, Routed)
     assert [found.subscriber for found in by_epci.recipients] == [FAUCIGNY]
@@ -69,7 +70,7 @@ def test_the_first_level_with_a_subscriber_decides() -> None:
 
 
 def test_where_the_first_level_has_nobody_the_next_is_asked() -> None:
-    verdict = match(facts("74164"), competent(PlaceType.COMMUNE, PlaceType.EPCI))
+    verdict = match(facts("74164"), competent(Level.COMMUNE, Level.EPCI))
     assert isinstance(verdict, Routed)
     assert [found.subscriber for found in verdict.recipients] == [FAUCIGNY]
 
@@ -98,14 +99,14 @@ def test_several_subscribers_of_one_place_each_get_theirs() -> None:
     )
     assert isinstance(verdict, Routed)
     assert len(verdict.recipients) == 3
-    assert len({found.delivery for found in verdict.recipients}) == 3
+    assert len({found.subscriber for found in verdict.recipients}) == 3
 
 
 def test_two_rules_that_end_at_one_partner_make_one_delivery_with_the_union_of_files() -> None:
     verdict = match(facts("74042", DD, VA), book(subscription(MINISTRY, "commune:74042")))
     assert isinstance(verdict, Routed)
     assert [(found.subscriber, found.attachments) for found in verdict.recipients] == [(MINISTRY, (1, 2))]
-    assert [reason.rule for reason in verdict.recipients[0].reasons] == ["national", "mairie"]
+    assert [reason.rule for reason in verdict.recipients[0].reasons] == ["mairie", "national"]
 
 
 @pytest.mark.parametrize(
@@ -135,7 +136,7 @@ SUBSCRIPTIONS = st.lists(
 def test_the_index_finds_what_a_search_through_everything_finds(
     subscriptions: list[Subscription], commune: str, chance: random.Random
 ) -> None:
-    levels = (PlaceType.COMMUNE, PlaceType.EPCI)
+    levels = (Level.COMMUNE, Level.EPCI)
     plain = procedure()
     procedures = (replace(plain, rules=(replace(plain.rules[1], to=Competent("commune", levels)),)),)
     verdict = match(facts(commune), book(*subscriptions, procedures=procedures))

@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 
 from hub.domain.errors import RuleBookError
 from hub.domain.territory import (
+    SLOT_OF,
     Commune,
     CommunePart,
     Departement,
     Epci,
+    Level,
     Place,
     PlaceType,
     Region,
@@ -104,6 +106,80 @@ def test_the_code_of_a_part_leads_to_its_chef_lieu_rather_than_by_its_former_cod
 def test_a_code_that_is_again_a_current_commune_means_that_one() -> None:
     reused = Territory.build("2026", (*ROWS, commune("01091")))
     assert reached(reused.resolve("01091")) == ("commune:01091",)
+
+
+def test_a_former_commune_that_is_a_part_today_is_where_that_part_is_whoever_else_claims_its_code() -> None:
+    undone = (
+        commune("01400", former=("01401", "01402")),
+        CommunePart(PlaceType.COMMUNE_ASSOCIEE, "01401", "Moved on", "01033"),
+        CommunePart(PlaceType.COMMUNE_DELEGUEE, "01402", "Moved on", "01015"),
+        CommunePart(PlaceType.COMMUNE_ASSOCIEE, "01402", "Both", "01033"),
+    )
+    territory = Territory.build("2026", (*ROWS, *undone))
+    assert reached(territory.resolve("01401")) == ("commune:01033", "chef_lieu")
+    assert reached(territory.resolve("01401", PlaceType.COMMUNE)) == ("commune:01033", "former_code")
+    assert reached(territory.resolve("01402")) == ("commune:01015", "chef_lieu")
+    assert reached(territory.resolve("01402", PlaceType.COMMUNE)) == ("commune:01015", "former_code")
+
+
+def around(resolution: Resolution | None) -> dict[str, str]:
+    """By level, then `all countries`."""
+    assert resolution is not None
+    levels = [*map(str, Level), "all countries"]
+    return {level: text for level, text in zip(levels, resolution.around, strict=True) if text is not None}
+
+
+LYON = {
+    "commune": "commune:69123",
+    "epci": "epci:200046977",
+    "departement": "departement:69",
+    "region": "region:84",
+    "national": "national:FR",
+}
+ARBOYS = {
+    "commune": "commune:01015",
+    "departement": "departement:01",
+    "region": "region:84",
+    "national": "national:FR",
+}
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        ("69123", LYON | {"arrondissements": "arrondissements:69123"}),
+        ("commune:69123", LYON | {"arrondissements": "arrondissements:69123"}),
+        ("commune:69381", LYON | {"arrondissement": "arrondissement:69381"}),
+        ("69381", LYON | {"arrondissement": "arrondissement:69381"}),
+        ("arrondissement:69381", LYON | {"arrondissement": "arrondissement:69381"}),
+        ("01015", ARBOYS),
+        ("commune_deleguee:01015", ARBOYS | {"commune_deleguee": "commune_deleguee:01015"}),
+        ("01340", ARBOYS | {"commune_deleguee": "commune_deleguee:01340"}),
+        ("commune:01340", ARBOYS),
+        ("01205", ARBOYS | {"commune": "commune:01033"}),
+        ("departement:01", {name: ARBOYS[name] for name in ("departement", "region", "national")}),
+        ("epci:200046977", {name: LYON[name] for name in ("epci", "national")}),
+        ("national:FR", {"national": "national:FR"}),
+        ("99109", {"abroad": "abroad:99109", "all countries": "abroad:99", "national": "national:FR"}),
+    ],
+)
+def test_around_a_place_stand_itself_and_what_it_lies_in(
+    territory: Territory, written: str, expected: dict[str, str]
+) -> None:
+    assert around(territory.read(written)) == expected
+
+
+def test_each_bare_code_means_the_same_whether_it_is_looked_up_or_resolved(territory: Territory) -> None:
+    known = {row.code for row in ROWS if isinstance(row, (Commune, CommunePart))}
+    assert set(territory.codes) == known | {"01091", "01205"}
+    for code, resolution in territory.codes.items():
+        resolved = territory.resolve(code)
+        assert resolved is not None
+        assert (resolved, resolved.around) == (resolution, resolution.around)
+
+
+def test_the_slots_are_in_the_order_of_the_levels() -> None:
+    assert list(SLOT_OF.values()) == list(range(len(Level)))
 
 
 def test_a_municipal_arrondissement_is_a_place_of_its_own(territory: Territory) -> None:
@@ -228,6 +304,30 @@ def test_communes_are_listed_by_departement_and_by_epci(territory: Territory) ->
     lyon = territory.commune("69123")
     assert lyon is not None
     assert (lyon.name, lyon.population) == ("Lyon", 520_774)
+
+
+def test_every_place_of_a_type_is_listed(territory: Territory) -> None:
+    listed = {type: [place.code for place in territory.places(type)] for type in PlaceType}
+    assert listed == {
+        PlaceType.COMMUNE: ["69123", "01015", "01033", "01262"],
+        PlaceType.COMMUNE_DELEGUEE: ["01015", "01340"],
+        PlaceType.COMMUNE_ASSOCIEE: ["01120"],
+        PlaceType.ARRONDISSEMENT: ["69381"],
+        PlaceType.EPCI: ["200046977"],
+        PlaceType.DEPARTEMENT: ["01", "69"],
+        PlaceType.REGION: ["84"],
+        PlaceType.NATIONAL: ["FR"],
+        PlaceType.ABROAD: [],
+    }
+    assert all(territory.knows(place) for type in PlaceType for place in territory.places(type))
+
+
+def test_a_commune_lists_its_parts_of_each_kind(territory: Territory) -> None:
+    deleguees = territory.parts_of("01015", PlaceType.COMMUNE_DELEGUEE)
+    assert deleguees == (place("commune_deleguee:01015"), place("commune_deleguee:01340"))
+    assert territory.parts_of("69123", PlaceType.ARRONDISSEMENT) == (place("arrondissement:69381"),)
+    assert territory.parts_of("01015", PlaceType.COMMUNE_ASSOCIEE) == ()
+    assert territory.divided == {"69123"}
 
 
 def test_a_territory_cannot_be_changed(territory: Territory) -> None:

@@ -1,8 +1,8 @@
-"""The store's part of dispatch: leasing lanes, claiming their rows, and writing what came of each attempt.
+"""The store's part of dispatch: leasing lanes, claiming their rows, and giving the lanes back.
 
 Business of this file: that a row in motion is attempted by one worker at a time, that a worker's death
-costs a delay and nothing else, and that a lane with rows has a due time. Whether a state may follow another
-is asked of the domain's table; which partner answers what is not known here.
+costs a delay and nothing else, and that a lane with rows has a due time. Which partner answers what is not
+known here; what is written of an answer, and how rows follow a successor, stands in files of its own.
 
 Every transaction here locks the lane's row before its deliveries. A registration that lowers the lane's due
 time does so under the same lock, so a conclusion, which computes that time in a statement of its own after
@@ -11,25 +11,22 @@ the lock, has either seen the new rows or will be lowered by them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import timedelta
-from typing import assert_never
 from uuid import UUID
 
 import asyncpg
 
+from hub.adapters.postgres.conclusions import LOST, write_news
 from hub.adapters.postgres.database import Bell, Connection, Database
-from hub.adapters.postgres.rows import JournalEntry, attachments_from_json, write_journal
-from hub.domain.delivery import Attempt, Conclusion, Deferred, Delivered, Outcome, Refused
-from hub.domain.errors import IllegalMove, LeaseLost
+from hub.adapters.postgres.rows import attachments_from_json
+from hub.adapters.postgres.succession import follow_successor
+from hub.domain.delivery import Attempt, Conclusion
+from hub.domain.errors import LeaseLost
 from hub.domain.identity import ParcelKind, Subscriber
-from hub.domain.lifecycle import IN_MOTION, State, move, sources_of
-from hub.domain.partner import Endpoint
+from hub.domain.lifecycle import State, sources_of
+from hub.domain.partner import MAILBOX, Endpoint
 from hub.ports.store import AT_ONCE, Claim, Lane
-
-LOST = "lost"
-"""The outcome of an attempt whose worker was not heard of before its hold ended."""
 
 CLAIM_COLUMNS = """
     delivery.id, delivery.submission, delivery.subscriber, delivery.sequence, delivery.kind,
@@ -58,13 +55,23 @@ class PostgresLanes:
     async def claim(self, worker: str, lane: int, limit: int, hold: timedelta) -> Sequence[Claim]:
         claimable = [*sources_of(State.IN_FLIGHT), State.IN_FLIGHT]
 
-        async def work(connection: Connection) -> Sequence[Claim]:
-            if not await _lock_lane(connection, worker, lane):
+        async def work(connection: Connection) -> Sequence[Claim] | None:
+            """None: its partner is succeeded."""
+            served = await connection.fetchrow(_LOCK_SERVED, lane)
+            if served is None or served["holder"] != worker:
                 raise LeaseLost
-            rows = await connection.fetch(_CLAIM, lane, claimable, limit, hold, State.IN_FLIGHT, worker, LOST)
+            if served["succeeded"]:
+                return None
+            rows = await connection.fetch(
+                _CLAIM, lane, claimable, limit, hold, State.IN_FLIGHT, worker, LOST, served["channel"]
+            )
             return [claim_from(row) for row in rows]
 
-        return await self._database.run(work)
+        claims = await self._database.run(work)
+        if claims is None:
+            await follow_successor(self._database, worker, lane)
+            return []
+        return claims
 
     async def renew(self, worker: str, lanes: Sequence[int], length: timedelta) -> set[int]:
         async def work(connection: Connection) -> set[int]:
@@ -80,8 +87,8 @@ class PostgresLanes:
         self, worker: str, lane: int, conclusions: Sequence[Conclusion], rest: timedelta = AT_ONCE
     ) -> Sequence[UUID]:
         async def work(connection: Connection) -> Sequence[UUID]:
-            await _lock_lane(connection, worker, lane)
-            refused = await _write_news(connection, lane, conclusions) if conclusions else []
+            await connection.execute(_LOCK, lane)
+            refused = await write_news(connection, lane, conclusions) if conclusions else []
             await connection.execute(_GIVE_BACK, lane, worker, rest)
             return refused
 
@@ -103,8 +110,14 @@ class PostgresLanes:
 
 # --- leasing ------------------------------------------------------------------------------------------
 
+# What is in a mailbox's lane stays in the hub, whatever channel its partner is served on.
+_ITS_PARTNER = f"""
+    LEFT JOIN partner ON partner.subscriber = lane.subscriber
+      AND (lane.channel <> '{MAILBOX}' OR partner.channel = lane.channel)
+"""
+
 # The due time moves to the end of the lease: if the worker dies, the lane is due again by itself.
-_LEASE = """
+_LEASE = f"""
     WITH due AS MATERIALIZED (
         SELECT id FROM lane
         WHERE due_at <= (SELECT clock_timestamp())
@@ -119,10 +132,10 @@ _LEASE = """
         WHERE lane.id = due.id
         RETURNING lane.id, lane.subscriber, lane.channel
     )
-    SELECT leased.id, leased.subscriber, COALESCE(partner.channel, leased.channel) AS channel,
+    SELECT lane.id, lane.subscriber, COALESCE(partner.channel, lane.channel) AS channel,
            partner.settings, partner.secrets, partner.secrets_key
-    FROM leased LEFT JOIN partner ON partner.subscriber = leased.subscriber
-    ORDER BY leased.id
+    FROM leased AS lane {_ITS_PARTNER}
+    ORDER BY lane.id
 """
 
 # A lowered due time of a lane that is held is served when the lease ends, not before.
@@ -145,11 +158,7 @@ def _lane(row: asyncpg.Record) -> Lane:
     )
 
 
-async def _lock_lane(connection: Connection, worker: str, lane: int) -> bool:
-    """Whether `worker` holds it. A lease that ran out and that nobody took is held still."""
-    holder = await connection.fetchval("SELECT holder FROM lane WHERE id = $1 FOR UPDATE", lane)
-    return bool(holder == worker)
-
+_LOCK = "SELECT FROM lane WHERE id = $1 FOR UPDATE"
 
 _LOCK_HELD = "SELECT id FROM lane WHERE id = ANY($1::bigint[]) AND holder = $2 ORDER BY id FOR UPDATE"
 
@@ -179,6 +188,15 @@ _LENGTHEN_LEASES = """
 
 # --- claiming -----------------------------------------------------------------------------------------
 
+# A lease that ran out and that nobody took is held still.
+_LOCK_SERVED = f"""
+    SELECT lane.holder, COALESCE(partner.channel, lane.channel) AS channel,
+           successor_in_force(lane.subscriber) <> lane.subscriber AS succeeded
+    FROM lane {_ITS_PARTNER}
+    WHERE lane.id = $1
+    FOR UPDATE OF lane
+"""
+
 # The page is chosen in the order of due times and locked in the order of names, as everybody locks.
 _CLAIM = f"""
     WITH page AS MATERIALIZED (
@@ -199,7 +217,7 @@ _CLAIM = f"""
           AND attempt.sending = taken.sending AND attempt.number = taken.attempt
     ), flying AS (
         UPDATE delivery
-        SET state = $5, attempt = delivery.attempt + 1,
+        SET state = $5, attempt = delivery.attempt + 1, channel = $8,
             due_at = (SELECT clock_timestamp()) + $4::interval, changed_at = clock_timestamp()
         FROM taken WHERE delivery.id = taken.id
         RETURNING delivery.*, taken.due_at AS was_due_at
@@ -240,163 +258,19 @@ def claim_from(row: asyncpg.Record) -> Claim:
 
 # --- concluding ---------------------------------------------------------------------------------------
 
-
-@dataclass(frozen=True, slots=True)
-class _Standing:
-    """Where a delivery stands, under its lock."""
-
-    submission: UUID
-    state: State
-    sending: int
-    attempt: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Move:
-    """News that is taken, with the state it was taken in."""
-
-    source: State
-    standing: _Standing
-    conclusion: Conclusion
-
-
-async def _write_news(connection: Connection, lane: int, conclusions: Sequence[Conclusion]) -> list[UUID]:
-    standings = await _lock_deliveries(connection, lane, {news.attempt.delivery for news in conclusions})
-    moves, refused = _judge(standings, conclusions)
-    await _write(connection, moves, [news for news in conclusions if news.attempt.delivery in standings])
-    await write_journal(connection, [_line(made) for made in moves])
-    return refused
-
-
-async def _lock_deliveries(connection: Connection, lane: int, ids: Iterable[UUID]) -> dict[UUID, _Standing]:
-    rows = await connection.fetch(
-        """
-        SELECT id, submission, state, sending, attempt FROM delivery
-        WHERE id = ANY($1::uuid[]) AND lane = $2
-        ORDER BY id
-        FOR UPDATE
-        """,
-        list(ids),
-        lane,
-    )
-    return {
-        row["id"]: _Standing(row["submission"], State(row["state"]), row["sending"], row["attempt"])
-        for row in rows
-    }
-
-
-def _judge(
-    standings: Mapping[UUID, _Standing], conclusions: Sequence[Conclusion]
-) -> tuple[list[_Move], list[UUID]]:
-    """Each on its own: one row's illegal move fails no other's."""
-    states = {delivery: standing.state for delivery, standing in standings.items()}
-    moves: list[_Move] = []
-    refused: list[UUID] = []
-    for conclusion in conclusions:
-        delivery = conclusion.attempt.delivery
-        standing = standings.get(delivery)
-        if standing is None or not _is_heard(conclusion, standing, states[delivery]):
-            refused.append(delivery)
-            continue
-        moves.append(_Move(states[delivery], standing, conclusion))
-        states[delivery] = conclusion.state
-    return moves, refused
-
-
-def _is_heard(conclusion: Conclusion, standing: _Standing, state: State) -> bool:
-    """Good news of this sending holds whichever of its attempts it is of: the partner has the parcel. Bad
-    news says something of the attempt that is in flight only."""
-    attempt = conclusion.attempt
-    if attempt.sending != standing.sending or attempt.number > standing.attempt:
-        return False
-    if conclusion.state is not State.DELIVERED:
-        current = state is State.IN_FLIGHT and attempt.number == standing.attempt
-        if not current:
-            return False
-    try:
-        move(state, conclusion.state)
-    except IllegalMove:
-        return False
-    return True
-
-
-async def _write(connection: Connection, moves: Sequence[_Move], conclusions: Sequence[Conclusion]) -> None:
-    """Where each delivery stands now, and what each attempt came to, also when its delivery has moved on."""
-    # A delivery of which two attempts are told at once stands once, where the later told one left it.
-    last = {made.conclusion.attempt.delivery: made.conclusion for made in moves}
-    words = [_words(news.outcome) for news in conclusions]
-    await connection.execute(
-        _WRITE,
-        list(last),
-        [news.state for news in last.values()],
-        [news.cause for news in last.values()],
-        [(news.wait or timedelta(0)) if news.state in IN_MOTION else None for news in last.values()],
-        [news.attempt.delivery for news in conclusions],
-        [news.attempt.sending for news in conclusions],
-        [news.attempt.number for news in conclusions],
-        [outcome for outcome, _ in words],
-        [news.cause for news in conclusions],
-        [receipt for _, receipt in words],
-        LOST,
-        State.DELIVERED,
-    )
-
-
-# Who was believed dead and yet had delivered corrects its `lost`.
-_WRITE = """
-    WITH moved AS (
-        UPDATE delivery
-        SET state = told.state, cause = told.cause, due_at = (SELECT clock_timestamp()) + told.wait,
-            changed_at = clock_timestamp()
-        FROM unnest($1::uuid[], $2::text[], $3::text[], $4::interval[]) AS told (id, state, cause, wait)
-        WHERE delivery.id = told.id
-    )
-    UPDATE attempt
-    SET ended_at = clock_timestamp(), outcome = told.outcome, cause = told.cause, receipt = told.receipt
-    FROM unnest($5::uuid[], $6::integer[], $7::integer[], $8::text[], $9::text[], $10::text[])
-      AS told (delivery, sending, number, outcome, cause, receipt)
-    WHERE attempt.delivery = told.delivery AND attempt.sending = told.sending
-      AND attempt.number = told.number
-      AND (attempt.ended_at IS NULL OR (attempt.outcome = $11 AND told.outcome = $12))
-"""
-
-
-def _words(outcome: Outcome) -> tuple[str, str | None]:
-    match outcome:
-        case Delivered(receipt=receipt):
-            return "delivered", receipt
-        case Deferred():
-            return "deferred", None
-        case Refused():
-            return "refused", None
-        case _:
-            assert_never(outcome)
-
-
-def _line(made: _Move) -> JournalEntry:
-    news = made.conclusion
-    late = "" if made.source is State.IN_FLIGHT else f"late, was {made.source}"
-    return JournalEntry(
-        f"delivery.{news.state}",
-        made.standing.submission,
-        news.attempt.delivery,
-        detail=news.cause or late,
-    )
-
-
 # Who lost the lane leaves it to its holder, and only makes sure that the rows it moved are served. The
 # notification is made only when it says something: notifying transactions commit one after the other.
 _GIVE_BACK = """
     WITH wake AS MATERIALIZED (
-        SELECT min(due_at) AS due_at,
+        SELECT min(due_at) AS due_at, succession_wakes($1) AS moves_at,
                CASE WHEN $3::interval > interval '0' THEN clock_timestamp() + $3::interval END AS rests_until
         FROM delivery WHERE lane = $1 AND due_at IS NOT NULL
     ), given AS (
         UPDATE lane
         SET due_at = CASE
-                WHEN wake.due_at IS NULL AND holder = $2 THEN NULL
-                WHEN holder = $2 THEN GREATEST(wake.due_at, wake.rests_until)
-                ELSE LEAST(lane.due_at, wake.due_at)
+                WHEN wake.due_at IS NULL AND holder = $2 THEN wake.moves_at
+                WHEN holder = $2 THEN LEAST(GREATEST(wake.due_at, wake.rests_until), wake.moves_at)
+                ELSE LEAST(lane.due_at, wake.due_at, wake.moves_at)
             END,
             rests_until = CASE WHEN holder = $2 THEN wake.rests_until ELSE lane.rests_until END,
             lease_until = CASE WHEN holder = $2 THEN NULL ELSE lease_until END,

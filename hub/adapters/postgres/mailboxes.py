@@ -1,7 +1,7 @@
 """The store's part of the mailbox: a partner says that it has what lay there for it.
 
-Business of this file: acknowledging a partner's own deliveries, where the table of states allows it. What
-lies in a mailbox is a view's to tell.
+Business of this file: acknowledging a partner's own deliveries, where the table of states allows it; those of
+whom it succeeds are its own, those of who is succeeded are not. What lies in a mailbox is a view's to tell.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ async def _lock_own(
     return await connection.fetch(
         """
         SELECT id, submission, state FROM delivery
-        WHERE id = ANY($1::uuid[]) AND subscriber = $2
+        WHERE id = ANY($1::uuid[]) AND successor_in_force(subscriber) = $2
         ORDER BY id
         FOR UPDATE
         """,

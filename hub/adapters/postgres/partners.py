@@ -13,6 +13,7 @@ import asyncpg
 
 from hub.adapters.postgres.database import Connection, Database
 from hub.adapters.postgres.rows import texts
+from hub.domain.errors import Superseded
 from hub.domain.identity import Subscriber
 from hub.domain.partner import Endpoint, Partner
 from hub.ports.store import KeptPartner
@@ -27,26 +28,30 @@ class PostgresPartners:
         self._database = database
 
     async def keep(self, partners: Sequence[KeptPartner]) -> None:
-        ordered = sorted(partners, key=lambda kept: str(kept[0].subscriber))
+        async def work(connection: Connection) -> None:
+            await _write(connection, partners)
+
+        await self._database.run(work)
+
+    async def replace(self, changes: Sequence[tuple[KeptPartner | None, KeptPartner]]) -> None:
+        seen = {
+            str(partner.subscriber): None if before is None else before for before, (partner, _, _) in changes
+        }
 
         async def work(connection: Connection) -> None:
-            await connection.execute(
-                """
-                INSERT INTO partner (subscriber, name, channel, settings, secrets, secrets_key)
-                SELECT subscriber, name, channel, settings::jsonb, secrets, secrets_key
-                FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bytea[], $6::bytea[])
-                  AS kept (subscriber, name, channel, settings, secrets, secrets_key)
-                ON CONFLICT (subscriber) DO UPDATE
-                SET name = excluded.name, channel = excluded.channel, settings = excluded.settings,
-                    secrets = excluded.secrets, secrets_key = excluded.secrets_key
-                """,
-                [str(partner.subscriber) for partner, _, _ in ordered],
-                [partner.name for partner, _, _ in ordered],
-                [partner.endpoint.channel for partner, _, _ in ordered],
-                texts(dict(partner.endpoint.settings) for partner, _, _ in ordered),
-                [secrets for _, secrets, _ in ordered],
-                [key for _, _, key in ordered],
+            # Locked until the end: nobody changes one of them between this look and the writing.
+            rows = await connection.fetch(
+                f"SELECT {_COLUMNS} FROM partner WHERE subscriber = ANY($1) ORDER BY subscriber FOR UPDATE",
+                list(seen),
             )
+            there = {row["subscriber"]: _kept(row) for row in rows}
+            if any(there.get(subscriber) != before for subscriber, before in seen.items()):
+                raise Superseded("a partner was changed meanwhile: look again")
+            # One that is not there cannot be locked: if it comes now, its row is not overwritten.
+            came = await _write(connection, [after for before, after in changes if before is None], new=True)
+            if came:
+                raise Superseded("a partner was declared meanwhile: look again")
+            await _write(connection, [after for before, after in changes if before is not None])
 
         await self._database.run(work)
 
@@ -65,6 +70,39 @@ class PostgresPartners:
             return [_kept(row) for row in rows]
 
         return await self._database.once(work)
+
+
+async def _write(connection: Connection, partners: Sequence[KeptPartner], *, new: bool = False) -> int:
+    """`new`: only those that are not there. How many were left as they are."""
+    ordered = sorted(partners, key=lambda kept: str(kept[0].subscriber))
+    written = await connection.fetchval(
+        f"""
+        WITH written AS (
+            INSERT INTO partner ({_COLUMNS})
+            SELECT subscriber, name, channel, settings::jsonb, secrets, secrets_key
+            FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bytea[], $6::bytea[])
+              AS kept ({_COLUMNS})
+            ON CONFLICT (subscriber) {"DO NOTHING" if new else _OVERWRITE}
+            RETURNING 1)
+        SELECT count(*) FROM written
+        """,
+        [str(partner.subscriber) for partner, _, _ in ordered],
+        [partner.name for partner, _, _ in ordered],
+        [partner.endpoint.channel for partner, _, _ in ordered],
+        texts(dict(partner.endpoint.settings) for partner, _, _ in ordered),
+        [secrets for _, secrets, _ in ordered],
+        [key for _, _, key in ordered],
+    )
+    return len(ordered) - int(written)
+
+
+# A row that would stay as it is is not written again: its lanes and its number wait for nobody.
+_OVERWRITE = """DO UPDATE
+SET name = excluded.name, channel = excluded.channel, settings = excluded.settings,
+    secrets = excluded.secrets, secrets_key = excluded.secrets_key
+WHERE (partner.name, partner.channel, partner.settings, partner.secrets, partner.secrets_key)
+   IS DISTINCT FROM
+      (excluded.name, excluded.channel, excluded.settings, excluded.secrets, excluded.secrets_key)"""
 
 
 def _kept(row: asyncpg.Record) -> KeptPartner:

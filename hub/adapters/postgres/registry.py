@@ -16,11 +16,19 @@ from dataclasses import dataclass
 from typing import assert_never
 from uuid import UUID
 
+from hub.adapters.postgres.addresses import (
+    Address,
+    Wanted,
+    find_addresses,
+    lock_lanes,
+    make_lanes,
+    take_numbers,
+    wake_lanes,
+)
 from hub.adapters.postgres.database import Connection, Database
 from hub.adapters.postgres.rows import JournalEntry, recipients_to_json, texts, write_journal
 from hub.domain.decisions import Decision, Recipient, Routed, SetAside, Unroutable
 from hub.domain.identity import ParcelKind
-from hub.domain.partner import MAILBOX
 from hub.ports.store import Registered
 
 _Key = tuple[UUID, int]
@@ -35,11 +43,12 @@ class _Planned:
 
     submission: UUID
     procedure: str
+    delivery: UUID
     recipient: Recipient
 
     @property
-    def subscriber(self) -> str:
-        return str(self.recipient.subscriber)
+    def wanted(self) -> Wanted:
+        return Wanted(str(self.recipient.subscriber), self.recipient.mailbox)
 
 
 class PostgresRegistry:
@@ -63,8 +72,9 @@ class PostgresRegistry:
             known = [decision for decision in named.values() if decision.submission in procedures]
             fresh = await _insert_decisions(connection, known)
             planned = await _not_there_yet(connection, fresh, procedures)
-            await _plan(connection, planned)
-            await write_journal(connection, [*map(_decided, fresh), *map(_planned, planned)])
+            found = await _plan(connection, planned)
+            lines = [_planned(one, found[one.wanted]) for one in planned]
+            await write_journal(connection, [*map(_decided, fresh), *lines])
             return Registered(len(fresh), len(planned), len(strays))
 
         return await self._database.run(work)
@@ -111,7 +121,7 @@ async def _insert_decisions(connection: Connection, decisions: Sequence[Decision
         [decision.snapshot for decision in decisions],
         [verdict for verdict, _ in verdicts],
         texts(reasons for _, reasons in verdicts),
-        texts(recipients_to_json(_recipients(decision)) for decision in decisions),
+        texts(recipients_to_json(decision.named()) for decision in decisions),
     )
     inserted = {(row["submission"], row["number"]) for row in rows}
     return [one for one in decisions if (one.submission, one.number) in inserted]
@@ -124,9 +134,9 @@ async def _not_there_yet(
     a statement after it: nobody else can be inserting them, and whoever did has committed."""
     found: dict[UUID, _Planned] = {}
     for decision in decisions:
-        for recipient in _recipients(decision):
-            planned = _Planned(decision.submission, procedures[decision.submission], recipient)
-            found.setdefault(recipient.delivery, planned)
+        for delivery, recipient in decision.named():
+            planned = _Planned(decision.submission, procedures[decision.submission], delivery, recipient)
+            found.setdefault(delivery, planned)
     if not found:
         return []
     rows = await connection.fetch("SELECT id FROM delivery WHERE id = ANY($1::uuid[])", list(found))
@@ -134,114 +144,57 @@ async def _not_there_yet(
     return [planned for name, planned in found.items() if name not in there]
 
 
-async def _plan(connection: Connection, planned: Sequence[_Planned]) -> None:
+async def _plan(connection: Connection, planned: Sequence[_Planned]) -> Mapping[Wanted, Address]:
+    """Where they lie now: with the successor already, if whom the decision names has one in force."""
     if not planned:
-        return
-    channels = await _channels(connection, {one.subscriber for one in planned})
-    lanes = await _wake_lanes(connection, channels)
-    last = await _take_numbers(connection, channels, Counter(one.subscriber for one in planned))
-    await _insert_deliveries(connection, planned, channels, lanes, last)
-    await connection.execute("NOTIFY lanes")
-
-
-async def _channels(connection: Connection, subscribers: Collection[str]) -> dict[str, str]:
-    """The channel each partner is served on at this moment. Who is not declared gets a mailbox."""
-    rows = await connection.fetch(
-        "SELECT subscriber, channel FROM partner WHERE subscriber = ANY($1::text[])", list(subscribers)
-    )
-    declared = {row["subscriber"]: row["channel"] for row in rows}
-    return {subscriber: declared.get(subscriber, MAILBOX) for subscriber in sorted(subscribers)}
-
-
-async def _wake_lanes(connection: Connection, channels: Mapping[str, str]) -> dict[str, int]:
-    """For each subscriber its lane, locked and due now at the latest."""
-    await connection.execute(
-        """
-        INSERT INTO lane (subscriber, channel)
-        SELECT * FROM unnest($1::text[], $2::text[]) AS wanted (subscriber, channel)
-        WHERE NOT EXISTS (SELECT FROM lane WHERE (lane.subscriber, lane.channel) = (wanted.*))
-        ON CONFLICT DO NOTHING
-        """,
-        list(channels),
-        list(channels.values()),
-    )
-    rows = await connection.fetch(
-        """
-        SELECT lane.id, lane.subscriber
-        FROM lane JOIN unnest($1::text[], $2::text[]) AS wanted (subscriber, channel)
-             USING (subscriber, channel)
-        ORDER BY lane.id FOR NO KEY UPDATE OF lane
-        """,
-        list(channels),
-        list(channels.values()),
-    )
-    # A lane that sleeps has no due time, and the least of none and now is now.
-    await connection.execute(
-        "UPDATE lane SET due_at = LEAST(due_at, clock_timestamp()) WHERE id = ANY($1::bigint[])",
-        [row["id"] for row in rows],
-    )
-    return {row["subscriber"]: row["id"] for row in rows}
-
-
-async def _take_numbers(
-    connection: Connection, channels: Mapping[str, str], wanted: Mapping[str, int]
-) -> dict[str, int]:
-    """For each subscriber, the number before the first of those taken now. In key order, because
-    `channels` is; its row stays locked until the commit, so who takes the next ones waits for these."""
-    rows = await connection.fetch(
-        """
-        INSERT INTO partner (subscriber, name, channel, sequence)
-        SELECT wanted.subscriber, wanted.subscriber, wanted.channel, wanted.number
-        FROM unnest($1::text[], $2::text[], $3::bigint[]) AS wanted (subscriber, channel, number)
-        ON CONFLICT (subscriber) DO UPDATE SET sequence = partner.sequence + excluded.sequence
-        RETURNING subscriber, sequence
-        """,
-        list(channels),
-        list(channels.values()),
-        [wanted[subscriber] for subscriber in channels],
-    )
-    return {row["subscriber"]: row["sequence"] - wanted[row["subscriber"]] for row in rows}
+        return {}
+    found = await find_addresses(connection, {one.wanted for one in planned})
+    addresses = set(found.values())
+    await make_lanes(connection, addresses)
+    lanes = await lock_lanes(connection, addresses)
+    await wake_lanes(connection, lanes.values())
+    last = await take_numbers(connection, Counter(found[one.wanted].subscriber for one in planned))
+    await _insert_deliveries(connection, planned, found, lanes, last)
+    return found
 
 
 async def _insert_deliveries(
     connection: Connection,
     planned: Sequence[_Planned],
-    channels: Mapping[str, str],
-    lanes: Mapping[str, int],
+    found: Mapping[Wanted, Address],
+    lanes: Mapping[Address, int],
     last: dict[str, int],
 ) -> None:
-    numbered: list[tuple[_Planned, int]] = []
+    numbered: list[tuple[_Planned, Address, int]] = []
     for one in planned:
-        last[one.subscriber] += 1
-        numbered.append((one, last[one.subscriber]))
-    numbered.sort(key=lambda pair: pair[0].recipient.delivery)
+        address = found[one.wanted]
+        last[address.subscriber] += 1
+        numbered.append((one, address, last[address.subscriber]))
+    numbered.sort(key=lambda row: row[0].delivery)
     # No ON CONFLICT: a row skipped here would leave a gap in its partner's numbers, so it must fail.
     await connection.execute(
         """
-        INSERT INTO delivery (id, submission, procedure, subscriber, lane, channel, sequence, kind, revision,
-                              attachments, due_at)
-        SELECT id, submission, procedure, subscriber, lane, channel, sequence, $9, $10,
-               attachments::integer[], clock_timestamp()
-        FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::bigint[],
-                    $8::text[])
-          AS planned (id, submission, procedure, subscriber, lane, channel, sequence, attachments)
+        INSERT INTO delivery (id, submission, procedure, subscriber, named, lane, channel, sequence, kind,
+                              revision, attachments, due_at)
+        SELECT id, submission, procedure, subscriber, NULLIF(named, subscriber), lane, channel, sequence, $10,
+               $11, attachments::integer[], clock_timestamp()
+        FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::text[],
+                    $8::bigint[], $9::text[])
+          AS planned (id, submission, procedure, subscriber, named, lane, channel, sequence, attachments)
         """,
-        [one.recipient.delivery for one, _ in numbered],
-        [one.submission for one, _ in numbered],
-        [one.procedure for one, _ in numbered],
-        [one.subscriber for one, _ in numbered],
-        [lanes[one.subscriber] for one, _ in numbered],
-        [channels[one.subscriber] for one, _ in numbered],
-        [sequence for _, sequence in numbered],
+        [one.delivery for one, _, _ in numbered],
+        [one.submission for one, _, _ in numbered],
+        [one.procedure for one, _, _ in numbered],
+        [address.subscriber for _, address, _ in numbered],
+        [one.wanted.subscriber for one, _, _ in numbered],
+        [lanes[address] for _, address, _ in numbered],
+        [address.channel for _, address, _ in numbered],
+        [sequence for _, _, sequence in numbered],
         # An array of arrays of different lengths is none in SQL: each travels as its text.
-        ["{" + ",".join(map(str, one.recipient.attachments)) + "}" for one, _ in numbered],
+        ["{" + ",".join(map(str, one.recipient.attachments)) + "}" for one, _, _ in numbered],
         ParcelKind.SUBMISSION.value,
         _FIRST_REVISION,
     )
-
-
-def _recipients(decision: Decision) -> tuple[Recipient, ...]:
-    return decision.verdict.recipients if isinstance(decision.verdict, Routed) else ()
 
 
 def _verdict(decision: Decision) -> tuple[str, list[str]]:
@@ -263,6 +216,7 @@ def _decided(decision: Decision) -> JournalEntry:
     return JournalEntry(f"submission.{word}", decision.submission, detail=detail)
 
 
-def _planned(planned: _Planned) -> JournalEntry:
-    recipient = planned.recipient
-    return JournalEntry("delivery.planned", planned.submission, recipient.delivery, detail=planned.subscriber)
+def _planned(planned: _Planned, address: Address) -> JournalEntry:
+    named = planned.wanted.subscriber
+    detail = named if named == address.subscriber else f"{named}, succeeded by {address.subscriber}"
+    return JournalEntry("delivery.planned", planned.submission, planned.delivery, detail=detail)

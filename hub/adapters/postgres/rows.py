@@ -50,26 +50,27 @@ def _attachment_facts(told: Json) -> AttachmentFacts:
     return AttachmentFacts(told["number"], told["type"], None if recipients is None else tuple(recipients))
 
 
-def recipients_to_json(recipients: Iterable[Recipient]) -> list[Json]:
-    """What the column `decision.recipients` holds."""
+def recipients_to_json(named: Iterable[tuple[UUID, Recipient]]) -> list[Json]:
+    """What the column `decision.recipients` holds, of deliveries and their recipients."""
     return [
         {
-            "delivery": str(recipient.delivery),
+            "delivery": str(delivery),
             "subscriber": str(recipient.subscriber),
             "attachments": recipient.attachments,
             "reasons": reasons_to_json(recipient.reasons),
+            **({"mailbox": True} if recipient.mailbox else {}),
         }
-        for recipient in recipients
+        for delivery, recipient in named
     ]
 
 
 def recipients_from_json(column: Iterable[Json]) -> tuple[Recipient, ...]:
     return tuple(
         Recipient(
-            UUID(told["delivery"]),
             Subscriber.parse(told["subscriber"]),
             tuple(told["attachments"]),
             reasons_from_json(told["reasons"]),
+            told.get("mailbox", False),
         )
         for told in column
     )

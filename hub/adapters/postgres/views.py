@@ -7,6 +7,7 @@ and opens nothing that is sealed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
 
@@ -80,7 +81,8 @@ class PostgresViews:
         return await self._database.once(work)
 
     async def mailbox(self, subscriber: Subscriber, after: int, limit: int) -> Sequence[MailboxItem]:
-        # What can still be acknowledged is what lies there.
+        # What can still be acknowledged is what lies there. Of who is succeeded nothing does: it is on its
+        # way to the successor, and has a number of its own there in a moment.
         lying = list(sources_of(State.ACKNOWLEDGED))
 
         async def work(connection: Connection) -> Sequence[MailboxItem]:
@@ -88,6 +90,7 @@ class PostgresViews:
                 f"""
                 {_PARCELS}
                 WHERE delivery.subscriber = $1 AND delivery.sequence > $2 AND delivery.state = ANY($3::text[])
+                  AND successor_in_force($1) = $1
                 ORDER BY delivery.sequence
                 LIMIT $4
                 """,
@@ -102,8 +105,8 @@ class PostgresViews:
 
     async def parcel(self, delivery: UUID) -> MailboxItem | None:
         async def work(connection: Connection) -> MailboxItem | None:
-            row = await connection.fetchrow(f"{_PARCELS} WHERE delivery.id = $1", delivery)
-            return None if row is None else _mailbox_item(row)
+            row = await connection.fetchrow(_PARCEL, delivery)
+            return None if row is None else _owned(row)
 
         return await self._database.once(work)
 
@@ -259,16 +262,29 @@ _PARKED = """
 
 # --- parcels ------------------------------------------------------------------------------------------
 
-_PARCELS = f"""
-    SELECT delivery.state, {CLAIM_COLUMNS}
+_THEIR_SUBMISSION = """
     FROM delivery
     JOIN submission ON submission.id = delivery.submission
     LEFT JOIN submission_key ON submission_key.submission = delivery.submission
 """
 
+_PARCELS = f"SELECT delivery.state, {CLAIM_COLUMNS} {_THEIR_SUBMISSION}"
+
+_PARCEL = f"""
+    SELECT successor_in_force(delivery.subscriber) AS owner, delivery.state, {CLAIM_COLUMNS}
+    {_THEIR_SUBMISSION}
+    WHERE delivery.id = $1
+"""
+
 
 def _mailbox_item(row: asyncpg.Record) -> MailboxItem:
     return MailboxItem(claim_from(row), State(row["state"]))
+
+
+def _owned(row: asyncpg.Record) -> MailboxItem:
+    """A parcel belongs to whoever stands for its partner now: who is succeeded reads nothing any more."""
+    item = _mailbox_item(row)
+    return replace(item, claim=replace(item.claim, subscriber=Subscriber.parse(row["owner"])))
 
 
 # --- gauges -------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Reads a vintage of the territory from its compact dataset (written by `routing_rules.territory.derive`).
+"""Reads a vintage of the territory from its compact dataset (which `derivation` writes).
 
 Business of this file: the shape of the file and of its lines, and naming the line that is damaged. Whether
 the rows fit together is the domain's business.
@@ -11,14 +11,14 @@ names.
 from __future__ import annotations
 
 import gzip
+import io
 import re
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from sys import intern
-from typing import assert_never
 
 from hub.domain.errors import RuleBookError, SettingsError
 from hub.domain.territory import (
@@ -35,99 +35,115 @@ from hub.domain.territory import (
 
 FORMAT = "1"
 
-_COMMUNE = r"[0-9][0-9AB][0-9]{3}"
-_SIREN = r"[0-9]{9}"
-_NAME = r"([^\x00-\x1f]+)"
-_SHAPES: Mapping[str, re.Pattern[str]] = {
-    kind: re.compile("\t".join(columns))
-    for kind, columns in {
-        "region": (r"([0-9]{2,3})", _NAME),
-        "departement": (r"([0-9][0-9AB][0-9]?)", _NAME, r"([0-9]{2,3})"),
-        "epci": (rf"({_SIREN})", _NAME, r"([A-Z0-9]+)"),
-        "commune": (
-            rf"({_COMMUNE})",
-            _NAME,
-            r"([0-9][0-9AB][0-9]?)",
-            rf"({_SIREN})?",
-            rf"({_SIREN})?",
-            r"([0-9]{1,9})?",
-            r"(metro|drom|com)",
-            rf"({_COMMUNE}(?: {_COMMUNE})*)?",
-        ),
-        "commune_deleguee": (rf"({_COMMUNE})", _NAME, rf"({_COMMUNE})"),
-        "commune_associee": (rf"({_COMMUNE})", _NAME, rf"({_COMMUNE})"),
-        "arrondissement": (rf"({_COMMUNE})", _NAME, rf"({_COMMUNE})"),
-    }.items()
-}
+MOST_BYTES = 40_000_000
+"""Twenty times what the largest vintage so far unpacks to."""
+_PIECE = 1 << 16
 
 
 def load_territory(path: Path) -> Territory:
     """Raises SettingsError when the file cannot be read at all, RuleBookError, naming file and line, when
     what it holds is damaged."""
-    reading = _Reading()
+    return read_territory(read_dataset(path), f"territory {path}")
+
+
+def read_dataset(path: Path) -> bytes:
+    """The file's own bytes. Raises SettingsError."""
     try:
-        with gzip.open(path, "rb") as file:
-            lines = reading.numbered(file)
-            vintage, first = reading.head(lines)
-            return Territory.build(vintage, reading.rows(first, lines))
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise _damaged(path, reading, "the gzip stream is damaged, here or before") from error
-    except UnicodeDecodeError as error:
-        raise _damaged(path, reading, "not UTF-8") from error
-    except RuleBookError as error:
-        raise _damaged(path, reading, str(error)) from error
+        with path.open("rb") as file:
+            return file.read(MOST_BYTES + 1)
     except OSError as error:
         raise SettingsError(f"territory {path} cannot be read: {error.strerror}") from error
 
 
-def _damaged(path: Path, reading: _Reading, why: str) -> RuleBookError:
-    return RuleBookError(f"territory {path}, line {reading.line}: {why}")
+def read_territory(data: bytes, label: str) -> Territory:
+    """`data` are a dataset's own bytes. Raises RuleBookError, naming `label` and the line that is damaged."""
+    reading = _Reading()
+    try:
+        lines = reading.numbered(data)
+        reading.take_head(lines)
+        return Territory.build(reading.about["vintage"], reading.rows(lines))
+    except RuleBookError as error:
+        raise RuleBookError(f"{label}, line {reading.line}: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What a dataset says of itself: `about` at least its format and its vintage, `counts` the rows of each
+    kind."""
+
+    about: Mapping[str, str]
+    counts: Mapping[str, int]
+
+
+def read_head(data: bytes, label: str) -> Head:
+    """The head alone; the places behind it are not looked at. Raises as `read_territory`."""
+    reading = _Reading()
+    try:
+        reading.take_head(reading.numbered(data))
+    except RuleBookError as error:
+        raise RuleBookError(f"{label}, line {reading.line}: {error}") from error
+    return Head(reading.about, reading.expected)
+
+
+def unpacked(data: bytes, most: int) -> Iterator[bytes]:
+    """What was gzipped, in pieces. Raises RuleBookError when it is damaged, or more than `most` bytes: a few
+    kilobytes can be gzipped that fill any memory."""
+    total = 0
+    try:
+        with gzip.open(io.BytesIO(data)) as file:
+            while piece := file.read(_PIECE):
+                total += len(piece)
+                if total > most:
+                    raise RuleBookError(f"more than {most:,} bytes unpacked")
+                yield piece
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise RuleBookError("the gzip stream is damaged, here or before") from error
 
 
 @dataclass(slots=True)
 class _Reading:
     """One pass over a file; `line` is the one being looked at, or the one that could not be read."""
 
-    line: int = 0
+    line: int = 1
+    about: dict[str, str] = field(default_factory=dict)
     expected: dict[str, int] = field(default_factory=dict)
+    first: str = ""
+    """The first line of places: only by it the head is seen to have ended."""
     found: Counter[str] = field(default_factory=Counter)
 
-    def numbered(self, file: Iterable[bytes]) -> Iterator[str]:
-        """Decodes line by line: a text file decodes ahead, and its errors would name too early a line."""
-        self.line = 1
-        for text in file:
-            if not text.endswith(b"\n"):
-                raise RuleBookError("the line is cut")
-            yield text[:-1].decode("utf-8")
+    def numbered(self, data: bytes) -> Iterator[str]:
+        """Decodes line by line: decoding ahead, its errors would name too early a line."""
+        for text in _lines(unpacked(data, MOST_BYTES)):
+            try:
+                yield text.decode("utf-8")
+            except UnicodeDecodeError as error:
+                raise RuleBookError("not UTF-8") from error
             self.line += 1
 
-    def head(self, lines: Iterator[str]) -> tuple[str, str]:
-        """The vintage, and the first line of places, which ends the head."""
-        about: dict[str, str] = {}
+    def take_head(self, lines: Iterator[str]) -> None:
         for text in lines:
             kind, _, rest = text.partition("\t")
             key, _, value = rest.partition("\t")
             if kind == "about" and value:
-                about[key] = value
-            elif (
-                kind == "count" and key in _SHAPES and value.isascii() and value.isdigit() and len(value) < 9
-            ):
+                self.about[key] = value
+            elif kind == "count" and key in _ROWS and value.isascii() and value.isdigit() and len(value) < 9:
                 self.expected[key] = int(value)
             else:
-                return self._checked(about), text
+                self._check_head()
+                self.first = text
+                return
         raise RuleBookError("the file ends before its places")
 
-    def _checked(self, about: Mapping[str, str]) -> str:
-        if about.get("format") != FORMAT:
+    def _check_head(self) -> None:
+        if self.about.get("format") != FORMAT:
             raise RuleBookError(f"not a territory of format {FORMAT}")
-        if "vintage" not in about:
+        if "vintage" not in self.about:
             raise RuleBookError("the head does not say the vintage")
-        if self.expected.keys() != _SHAPES.keys():
+        if self.expected.keys() != _ROWS.keys():
             raise RuleBookError("the head does not say how many rows of each kind follow")
-        return about["vintage"]
 
-    def rows(self, first: str, lines: Iterator[str]) -> Iterator[Row]:
-        yield self._row(first)
+    def rows(self, lines: Iterator[str]) -> Iterator[Row]:
+        yield self._row(self.first)
         for text in lines:
             yield self._row(text)
         for kind, expected in self.expected.items():
@@ -138,32 +154,39 @@ class _Reading:
 
     def _row(self, text: str) -> Row:
         kind, _, rest = text.partition("\t")
-        shape = _SHAPES.get(kind)
-        if shape is None:
+        known = _ROWS.get(kind)
+        if known is None:
             raise RuleBookError("not a kind of row that belongs here")
+        shape, read = known
         columns = shape.fullmatch(rest)
         if columns is None:
             raise RuleBookError(f"not the columns of a {kind} row")
         self.found[kind] += 1
-        return _read(kind, columns)
+        return read(columns)
 
 
-def _read(kind: str, columns: re.Match[str]) -> Row:
-    match PlaceType(kind):
-        case PlaceType.COMMUNE:
-            return _commune(columns)
-        case PlaceType.COMMUNE_DELEGUEE | PlaceType.COMMUNE_ASSOCIEE | PlaceType.ARRONDISSEMENT as type:
-            return CommunePart(type, columns[1], columns[2], columns[3])
-        case PlaceType.EPCI:
-            return Epci(columns[1], columns[2], columns[3])
-        case PlaceType.DEPARTEMENT:
-            return Departement(columns[1], columns[2], columns[3])
-        case PlaceType.REGION:
-            return Region(columns[1], columns[2])
-        case PlaceType.ABROAD:
-            raise RuleBookError("countries have no rows")
-        case type:
-            assert_never(type)
+def _lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Without their ends. Raises RuleBookError when the last has none, or one is endless."""
+    begun = b""
+    for piece in pieces:
+        *whole, begun = (begun + piece).split(b"\n")
+        yield from whole
+        if len(begun) > _PIECE:
+            raise RuleBookError("the line is too long")
+    if begun:
+        raise RuleBookError("the line is cut")
+
+
+def _region(columns: re.Match[str]) -> Region:
+    return Region(columns[1], columns[2])
+
+
+def _departement(columns: re.Match[str]) -> Departement:
+    return Departement(columns[1], columns[2], columns[3])
+
+
+def _epci(columns: re.Match[str]) -> Epci:
+    return Epci(columns[1], columns[2], columns[3])
 
 
 def _commune(columns: re.Match[str]) -> Commune:
@@ -176,6 +199,45 @@ def _commune(columns: re.Match[str]) -> Commune:
         intern(epci) if epci else None,
         siren,
         int(population) if population else None,
-        Zone(zone),
+        _ZONES[zone],
         tuple(former.split(" ")) if former else (),
     )
+
+
+def _part(type: PlaceType) -> Callable[[re.Match[str]], CommunePart]:
+    return lambda columns: CommunePart(type, columns[1], columns[2], columns[3])
+
+
+_COMMUNE = r"([0-9][0-9AB][0-9]{3})"
+_SIREN = r"([0-9]{9})"
+_NAME = r"([^\x00-\x1f]+)"
+_REGION = r"([0-9]{2,3})"
+_DEPARTEMENT = r"([0-9][0-9AB][0-9]?)"
+_FORMER = r"([0-9][0-9AB][0-9]{3}(?: [0-9][0-9AB][0-9]{3})*)?"
+_ZONES: Mapping[str, Zone] = {zone.value: zone for zone in Zone}
+
+_ROWS: Mapping[str, tuple[re.Pattern[str], Callable[[re.Match[str]], Row]]] = {
+    kind: (re.compile("\t".join(columns)), read)
+    for kind, columns, read in (
+        ("region", (_REGION, _NAME), _region),
+        ("departement", (_DEPARTEMENT, _NAME, _REGION), _departement),
+        ("epci", (_SIREN, _NAME, r"([A-Z0-9]+)"), _epci),
+        (
+            "commune",
+            (
+                _COMMUNE,
+                _NAME,
+                _DEPARTEMENT,
+                f"{_SIREN}?",
+                f"{_SIREN}?",
+                r"([0-9]{1,9})?",
+                f"({'|'.join(_ZONES)})",
+                _FORMER,
+            ),
+            _commune,
+        ),
+        ("commune_deleguee", (_COMMUNE, _NAME, _COMMUNE), _part(PlaceType.COMMUNE_DELEGUEE)),
+        ("commune_associee", (_COMMUNE, _NAME, _COMMUNE), _part(PlaceType.COMMUNE_ASSOCIEE)),
+        ("arrondissement", (_COMMUNE, _NAME, _COMMUNE), _part(PlaceType.ARRONDISSEMENT)),
+    )
+}

@@ -1,25 +1,32 @@
 """Forward-only migrations: numbered SQL files, each applied once, in order, in a transaction of its own.
 
-A file that was published is never edited; its digest is kept, and a changed one is refused.
+A file that was published is never edited; its digest is kept, and a changed one is refused. Where SQL alone
+cannot bring over what is there, a step in Python belongs to the file, run right after it.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Awaitable, Callable, Mapping
 from importlib.resources import files
 
 from hub.adapters.postgres.database import Connection, Database, OwnConnection, connect, served
+from hub.adapters.postgres.migrations import whole_editions
 from hub.domain.errors import SettingsError
 
 # One number for all hubs, so that two that start at once take turns.
 _LOCK = 4_812_001
 _OLDEST_SERVER = 150_000
 
+_STEPS: Mapping[str, Callable[[Connection], Awaitable[None]]] = {
+    "0002_rule_book_items.sql": whole_editions.bring_over
+}
+
 
 async def migrate(dsn: str) -> list[str]:
     """Bring the database at `dsn` up to date; the names of the migrations applied now. Raises
-    SettingsError for a server older than PostgreSQL 15, or a database from a newer hub; Unavailable when the
-    server is away."""
+    SettingsError for a server older than PostgreSQL 15, a database from a newer hub, or a file that its
+    contents need and that is not here; Unavailable when the server is away."""
     connection = await connect(dsn)
     with served():
         try:
@@ -45,6 +52,8 @@ async def _apply_missing(connection: OwnConnection) -> list[str]:
     for name in fresh:
         async with connection.transaction():
             await connection.execute(here[name])
+            if name in _STEPS:
+                await _STEPS[name](connection)
             await connection.execute(
                 "INSERT INTO migration (name, digest) VALUES ($1, $2)", name, _digest(here[name])
             )

@@ -1,0 +1,115 @@
+"""Where deliveries go: the lane of a partner and a channel, and the partner's next numbers.
+
+Business of this file: locking and waking lanes, and giving numbers, always in the same order: lanes by id,
+then partners by key. Which delivery goes where is its callers' to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from typing import NamedTuple
+
+from hub.adapters.postgres.database import Connection
+from hub.domain.partner import MAILBOX
+
+
+class Wanted(NamedTuple):
+    """Whom something is for. `mailbox`: by its mailbox, whatever its channel."""
+
+    subscriber: str
+    mailbox: bool
+
+
+class Address(NamedTuple):
+    """A lane, by what names it."""
+
+    subscriber: str
+    channel: str
+
+
+async def find_addresses(connection: Connection, wanted: Collection[Wanted]) -> dict[Wanted, Address]:
+    """Who stands for each of them at this moment, and the channel it is served on. Who is not declared gets
+    a mailbox."""
+    ordered = sorted(wanted)
+    rows = await connection.fetch(
+        """
+        SELECT successor.subscriber,
+               CASE WHEN wanted.mailbox THEN $3 ELSE COALESCE(partner.channel, $3) END AS channel
+        FROM unnest($1::text[], $2::boolean[]) WITH ORDINALITY AS wanted (subscriber, mailbox, place)
+        CROSS JOIN successor_in_force(wanted.subscriber) AS successor (subscriber)
+        LEFT JOIN partner ON partner.subscriber = successor.subscriber
+        ORDER BY wanted.place
+        """,
+        [one.subscriber for one in ordered],
+        [one.mailbox for one in ordered],
+        MAILBOX,
+    )
+    return {one: Address(row["subscriber"], row["channel"]) for one, row in zip(ordered, rows, strict=True)}
+
+
+async def make_lanes(connection: Connection, addresses: Iterable[Address]) -> None:
+    """Those that are missing. Before any lane is locked."""
+    ordered = sorted(addresses)
+    await connection.execute(
+        """
+        INSERT INTO lane (subscriber, channel)
+        SELECT * FROM unnest($1::text[], $2::text[]) AS wanted (subscriber, channel)
+        WHERE NOT EXISTS (SELECT FROM lane WHERE (lane.subscriber, lane.channel) = (wanted.*))
+        ON CONFLICT DO NOTHING
+        """,
+        [address.subscriber for address in ordered],
+        [address.channel for address in ordered],
+    )
+
+
+async def lock_lanes(
+    connection: Connection, addresses: Collection[Address], besides: Collection[int] = ()
+) -> dict[Address, int]:
+    """Their ids, the lanes locked, and those `besides` with them, in the order of ids."""
+    rows = await connection.fetch(
+        """
+        WITH named AS MATERIALIZED (
+            SELECT lane.id
+            FROM lane JOIN unnest($1::text[], $2::text[]) AS wanted (subscriber, channel)
+              USING (subscriber, channel)
+            UNION
+            SELECT unnest($3::bigint[])
+        )
+        SELECT lane.id, lane.subscriber, lane.channel
+        FROM named JOIN lane ON lane.id = named.id
+        ORDER BY lane.id FOR NO KEY UPDATE OF lane
+        """,
+        [address.subscriber for address in addresses],
+        [address.channel for address in addresses],
+        list(besides),
+    )
+    return {Address(row["subscriber"], row["channel"]): row["id"] for row in rows}
+
+
+async def wake_lanes(connection: Connection, lanes: Iterable[int]) -> None:
+    """Due now at the latest. Under their locks, and before any row is put into them: no row is ever due
+    before its lane. Rings when the transaction ends."""
+    # A lane that sleeps has no due time, and the least of none and now is now.
+    await connection.execute(
+        "UPDATE lane SET due_at = LEAST(due_at, clock_timestamp()) WHERE id = ANY($1::bigint[])", list(lanes)
+    )
+    await connection.execute("NOTIFY lanes")
+
+
+async def take_numbers(connection: Connection, wanted: Mapping[str, int]) -> dict[str, int]:
+    """For each subscriber, the number before the first of those taken now. Its row stays locked until the
+    commit, so who takes the next ones waits for these; also when none is taken."""
+    ordered = sorted(wanted)
+    rows = await connection.fetch(
+        """
+        INSERT INTO partner (subscriber, name, channel, sequence)
+        SELECT wanted.subscriber, wanted.subscriber, $3, wanted.number
+        FROM unnest($1::text[], $2::bigint[]) AS wanted (subscriber, number)
+        ON CONFLICT (subscriber) DO UPDATE SET sequence = partner.sequence + excluded.sequence
+        RETURNING subscriber, sequence
+        """,
+        ordered,
+        [wanted[subscriber] for subscriber in ordered],
+        MAILBOX,
+    )
+    return {row["subscriber"]: row["sequence"] - wanted[row["subscriber"]] for row in rows}

@@ -1,0 +1,119 @@
+"""What an operator declared in files: the rules with their cases, the territory beside them, the partners.
+
+Business of this file: reading all of it, and making one rule book of it. It publishes nothing: what is in
+force is the store's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from hub.adapters.rules.cases import failing_cases
+from hub.adapters.rules.files import RuleFolder, read_partners, read_rules
+from hub.adapters.rules.territory import read_dataset
+from hub.adapters.rules.vintages import list_vintages
+from hub.domain.errors import RuleBookError
+from hub.domain.identity import Subscriber
+from hub.domain.partner import Endpoint, Partner
+from hub.domain.rule_book import RuleBook
+from hub.domain.territory import Territory
+from hub.ports.store import Item, ItemKey
+from hub.wire import items, rule_book
+from schemas.models.partners import PartnersFile
+from schemas.models.rules import SubscriptionIn, SuccessionIn
+
+ReadTerritory = Callable[[bytes], Territory]
+_TERRITORIES_KEPT = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """Implements `hub.services.declaration.Declared`. `vintage` and `dataset`: the newest territory beside
+    the rules; `territory` reads it."""
+
+    rules: RuleFolder
+    vintage: str
+    dataset: bytes
+    territory: ReadTerritory
+    partners: tuple[Partner, ...] | None
+    subscriptions: tuple[SubscriptionIn, ...]
+    successions: tuple[SuccessionIn, ...]
+
+    def rule_items(self) -> dict[ItemKey, Item]:
+        return items(self.rules.procedures, (), (), (self.vintage, self.dataset))
+
+    def items(self) -> dict[ItemKey, Item]:
+        ground = (self.vintage, self.dataset)
+        return items(self.rules.procedures, self.subscriptions, self.successions, ground)
+
+    def check(self) -> None:
+        self.rules.check(self.territory(self.dataset))
+
+    def book(self) -> RuleBook:
+        ground = self.territory(self.dataset)
+        self.rules.check(ground)
+        return rule_book(self.rules.procedures, self.subscriptions, ground, self.successions)
+
+    def failing_cases(self) -> tuple[str, ...]:
+        return tuple(failing_cases(self.rules, self.territory(self.dataset)))
+
+
+def read_declared(folder: Path, most: int, partners: Path | None, territory: ReadTerritory) -> Declared:
+    """Every file, read and checked for itself; a folder may hold `most` rules. Raises RuleBookError."""
+    rules = read_rules(folder, most)
+    vintage, dataset = _newest_territory(folder)
+    told = None if partners is None else read_partners(partners)
+    return Declared(
+        rules,
+        vintage,
+        dataset,
+        territory,
+        None if told is None else _partners(told),
+        () if told is None else _subscriptions(told),
+        () if told is None else tuple(told.successions),
+    )
+
+
+def remembering(read: Callable[[bytes, str], Territory]) -> ReadTerritory:
+    """Each dataset is read once: rule books of one territory share it, and all that is built upon it."""
+    kept: dict[bytes, Territory] = {}
+
+    def territory(dataset: bytes) -> Territory:
+        digest = hashlib.sha256(dataset).digest()
+        if digest not in kept:
+            while len(kept) >= _TERRITORIES_KEPT:
+                kept.pop(next(iter(kept)))
+            kept[digest] = read(dataset, "the rule book's territory")
+        return kept[digest]
+
+    return territory
+
+
+def _newest_territory(folder: Path) -> tuple[str, bytes]:
+    there = folder / "territory"
+    found = list_vintages(folder) if there.is_dir() else ()
+    if not found:
+        raise RuleBookError(f"{there}: no territory is here")
+    return found[-1].name, read_dataset(found[-1].path)
+
+
+def _subscriptions(told: PartnersFile) -> tuple[SubscriptionIn, ...]:
+    return tuple(
+        SubscriptionIn.model_validate({"subscriber": partner.subscriber, **subscription.model_dump()})
+        for partner in told.partners
+        for subscription in partner.subscriptions
+    )
+
+
+def _partners(told: PartnersFile) -> tuple[Partner, ...]:
+    found: dict[Subscriber, Partner] = {}
+    for partner in told.partners:
+        subscriber = Subscriber.parse(partner.subscriber)
+        if subscriber in found:
+            raise RuleBookError(f"partner {subscriber} stands twice")
+        endpoint = Endpoint(partner.channel, partner.settings, partner.secrets)
+        found[subscriber] = Partner(subscriber, partner.name, endpoint)
+    return tuple(found.values())

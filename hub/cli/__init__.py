@@ -1,0 +1,41 @@
+"""The command line: `hub …`. It reads settings, calls the assembly, and prints for a person.
+
+Business of this room: words and tables. What a command does is done by the rooms behind the assembly. Each
+file here holds the commands of one thing; this one puts them together.
+
+Exit codes: 0 all is well; 1 something is not accounted for, or a check found a fault; 2 it could not be
+tried.
+"""
+
+from __future__ import annotations
+
+import typer
+
+from hub.cli import covering, explaining, operating, partners, rules, running, simulating, territory, tokens
+
+
+def main() -> None:
+    app()
+
+
+def _app() -> typer.Typer:
+    whole = typer.Typer(
+        name="hub", help="The exchange hub.", no_args_is_help=True, pretty_exceptions_show_locals=False
+    )
+    running.add_to(whole)
+    operating.add_to(whole)
+    whole.add_typer(_rules(), name="rules")
+    whole.add_typer(partners.commands(), name="partners")
+    whole.add_typer(territory.commands(), name="territory")
+    whole.add_typer(tokens.commands(), name="tokens")
+    return whole
+
+
+def _rules() -> typer.Typer:
+    book = typer.Typer(help="The rule book.", no_args_is_help=True)
+    for room in (rules, explaining, simulating, covering):
+        room.add_to(book)
+    return book
+
+
+app = _app()

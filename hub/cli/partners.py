@@ -1,0 +1,231 @@
+"""`hub partners …`: who receives, what each subscribes to, and who took whose place."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Iterable
+from datetime import date
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from hub import assembly
+from hub.cli.shared import AsJson, Reason, author, complain, day, on_ground, say, write_json
+from hub.cli.shared import subscriber as named
+from hub.domain.errors import SettingsError
+from hub.domain.rules import SubscriptionState, Succession
+from hub.services.import_plans import ImportPlan
+from hub.services.listings import Remark
+from hub.wire.rule_book import period
+
+_MOST_SHOWN = 50
+
+Number = Annotated[str, typer.Argument(metavar="PARTNER", help="SIRET-branch")]
+Procedures = Annotated[
+    list[str] | None, typer.Option("--procedure", help="Only these; give it several times.")
+]
+
+
+def commands() -> typer.Typer:
+    partners = typer.Typer(help="Who receives, and what each subscribes to.", no_args_is_help=True)
+    partners.command("import")(take_in)
+    partners.command("export")(export)
+    partners.command("list")(list_partners)
+    partners.command("suspend")(suspend)
+    partners.command("activate")(activate)
+    partners.command("succeed")(succeed)
+    return partners
+
+
+# --- files --------------------------------------------------------------------------------------------
+
+
+def take_in(
+    file: Annotated[Path, typer.Argument(help="A partners file, a table, or the directory of services.")],
+    reason: Annotated[str | None, typer.Option(help="Why; it is kept. Not needed for a dry run.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would do; do nothing.")] = False,
+    procedure: Annotated[
+        list[str] | None, typer.Option(help="For a directory: what its counters subscribe to.")
+    ] = None,
+    state: Annotated[
+        SubscriptionState | None, typer.Option(help="Of new subscriptions that do not say.")
+    ] = None,
+) -> None:
+    """Take in partners and their subscriptions; who is not in the file stays as is. Lines that cannot be
+    taken in are told, and left out."""
+    if reason is None and not dry_run:
+        raise typer.BadParameter("say why, with --reason")
+
+    async def work(ground: assembly.Ground) -> bool:
+        listing = await asyncio.to_thread(
+            assembly.read_partners_file, file, procedures=procedure or (), state=state
+        )
+        plan = await ground.onboarding.plan(listing)
+        _show_remarks("note", plan.notes)
+        _show_remarks("refused", plan.refused)
+        _show_plan(plan)
+        if reason is None or dry_run:
+            say("nothing was written: this was a dry run")
+        elif plan.changes_nothing:
+            say("all of it is known already; nothing was written")
+        else:
+            done = await ground.onboarding.carry_out(plan, author(), reason)
+            say(f"done; the newest rule book is {done.edition}")
+        return not plan.refused
+
+    if not on_ground(work):
+        raise typer.Exit(1)
+
+
+def _show_plan(plan: ImportPlan) -> None:
+    table = Table("", "new", "changed", "as they are")
+    for label, counted in (
+        ("partners", plan.partners),
+        ("subscriptions", plan.subscriptions),
+        ("successions", plan.successions),
+    ):
+        table.add_row(label, str(len(counted.added)), str(len(counted.changed)), str(counted.unchanged))
+    Console().print(table)
+
+
+def _show_remarks(word: str, remarks: Iterable[Remark]) -> None:
+    found = list(remarks)
+    for remark in found[:_MOST_SHOWN]:
+        complain(f"{word}: {remark}")
+    if len(found) > _MOST_SHOWN:
+        complain(f"{word}: … and {len(found) - _MOST_SHOWN} more")
+
+
+def export(
+    file: Annotated[Path | None, typer.Argument(help="Default: what is printed.")] = None,
+    form: Annotated[assembly.ExportForm, typer.Option("--format")] = assembly.ExportForm.JSON,
+) -> None:
+    """All partners and subscriptions, in a form that `import` takes; never a secret."""
+
+    async def work(ground: assembly.Ground) -> None:
+        found = await ground.onboarding.export()
+        if file is None:
+            sys.stdout.writelines(assembly.written(found, form))
+            return
+        try:
+            await asyncio.to_thread(assembly.write_export, file, found, form)
+        except OSError as error:
+            raise SettingsError(f"{file} cannot be written: {error.strerror}") from error
+        say(f"{len(found.partners)} partners in {file}")
+
+    on_ground(work)
+
+
+# --- one partner --------------------------------------------------------------------------------------
+
+
+def list_partners(
+    procedure: Procedures = None,
+    most: Annotated[int, typer.Option(min=1, max=100_000)] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """Partners with their channel, and how many subscriptions each has in which state."""
+    wanted = frozenset(procedure or ())
+
+    async def work(ground: assembly.Ground) -> None:
+        found = await ground.onboarding.export()
+        rows = []
+        for partner, _, _ in found.partners:
+            those = [
+                one
+                for one in found.subscriptions.get(partner.subscriber, ())
+                if not wanted or one.procedure in wanted
+            ]
+            if wanted and not those:
+                continue
+            states = {state: sum(1 for one in those if one.state is state) for state in SubscriptionState}
+            rows.append((partner, {state.value: count for state, count in states.items() if count}))
+        if as_json:
+            write_json(
+                [
+                    {
+                        "subscriber": str(partner.subscriber),
+                        "name": partner.name,
+                        "channel": partner.endpoint.channel,
+                        "subscriptions": counts,
+                    }
+                    for partner, counts in rows
+                ]
+            )
+            return
+        table = Table("partner", "name", "channel", "subscriptions")
+        for partner, counts in rows[:most]:
+            told = ", ".join(f"{count} {state}" for state, count in counts.items())
+            table.add_row(str(partner.subscriber), escape(partner.name), partner.endpoint.channel, told)
+        Console().print(table)
+        if len(rows) > most:
+            say(f"… {len(rows)} in all; --most shows more")
+
+    on_ground(work)
+
+
+def suspend(partner: Number, reason: Reason, procedure: Procedures = None) -> None:
+    """Its subscriptions receive nothing from now on, until they are activated."""
+    _set_state(partner, procedure, SubscriptionState.SUSPENDED, reason, None, None)
+
+
+def activate(
+    partner: Number,
+    reason: Reason,
+    procedure: Procedures = None,
+    since: Annotated[str | None, typer.Option(help="The first day.")] = None,
+    until: Annotated[str | None, typer.Option(help="The last day, included.")] = None,
+) -> None:
+    """Its subscriptions receive; from a day on, or until one, where that is said."""
+    begin, end = (None if told is None else day(told) for told in (since, until))
+    _set_state(partner, procedure, SubscriptionState.ACTIVE, reason, begin, end)
+
+
+def _set_state(
+    partner: str,
+    procedures: list[str] | None,
+    state: SubscriptionState,
+    reason: str,
+    since: date | None,
+    until: date | None,
+) -> None:
+    subscriber, bounds = named(partner), period(since, until)
+
+    async def work(ground: assembly.Ground) -> None:
+        done = await ground.onboarding.set_state(
+            subscriber,
+            procedures or (),
+            state,
+            author(),
+            reason,
+            since=None if since is None else bounds.since,
+            until=None if until is None else bounds.until,
+        )
+        say(f"{done.subscriptions} subscriptions are {state} now; the newest rule book is {done.edition}")
+
+    on_ground(work)
+
+
+def succeed(
+    former: Annotated[str, typer.Argument(help="SIRET-branch")],
+    by: Annotated[str, typer.Option(help="SIRET-branch of the successor.")],
+    reason: Reason,
+    since: Annotated[str | None, typer.Option(help="The first day; default: at once.")] = None,
+) -> None:
+    """Another partner takes its place, also in what is still to be delivered."""
+    begin = period(None if since is None else day(since), None).since
+    succession = Succession(named(former), named(by), begin)
+
+    async def work(ground: assembly.Ground) -> None:
+        done = await ground.onboarding.succeed(succession, author(), reason)
+        if not done.successions:
+            say("that is so already; nothing was written")
+            return
+        say(f"{by} takes the place of {former}; the newest rule book is {done.edition}")
+
+    on_ground(work)

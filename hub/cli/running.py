@@ -1,0 +1,48 @@
+"""`hub run` and `hub check`."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+
+import typer
+from rich.console import Console
+
+from hub import assembly
+from hub.cli.shared import carry_out, guarded, report, settings
+from hub.telemetry import logs
+
+
+def add_to(whole: typer.Typer) -> None:
+    whole.command()(run)
+    whole.command()(check)
+
+
+def run() -> None:
+    """Start the hub in the foreground; it stops cleanly on SIGTERM or SIGINT."""
+    told = settings()
+    logs.configure(told.log_format)
+
+    async def serve() -> None:
+        stopping = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+        await assembly.run(told, stopping, _announce)
+
+    carry_out(serve)
+
+
+def _announce(running: assembly.Running) -> None:
+    out = Console(soft_wrap=True)
+    for notice in running.notices:
+        out.print(notice, markup=False, highlight=False)
+    out.print(f"The hub answers at [bold]{running.url}[/bold] (rule book {running.snapshot}).")
+    out.print(f"  description  {running.url}/openapi.json")
+    out.print(f"  health       {running.url}/readyz    metrics {running.url}/metrics")
+    out.print("  tokens       hub tokens create sender NAME --procedure CODE")
+
+
+def check() -> None:
+    """Validate settings, rules and partners without starting anything."""
+    told = settings()
+    report(guarded(lambda: assembly.faults(told)), "settings, rules and partners are in order")

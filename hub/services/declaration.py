@@ -1,0 +1,169 @@
+"""Declaration: what an operator's files say, beside what is in force.
+
+Business of this room: making them the first rule book, telling when they differ from a later one, and
+checking them as a whole before they are proposed. They never change by themselves what is in force: neither
+a restart nor a second process with other files may turn the routing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Protocol
+
+import structlog
+
+from hub.domain.errors import HubError, RuleBookError, SettingsError, Superseded
+from hub.domain.identity import Subscriber
+from hub.domain.partner import Partner
+from hub.domain.review import Finding, Severity, review
+from hub.domain.rule_book import RuleBook
+from hub.ports.store import Item, ItemKey, KeptPartner, Partners
+from hub.services.editions import EditionRoom, Proposal
+from hub.services.import_plans import Checks
+
+log = structlog.get_logger()
+
+
+class Declared(Protocol):
+    """The files, read (see the rules' adapter)."""
+
+    @property
+    def partners(self) -> Sequence[Partner] | None:
+        """None: no file names any."""
+        ...
+
+    def rule_items(self) -> Mapping[ItemKey, Item]:
+        """Rules and territory, as the store keeps them."""
+        ...
+
+    def items(self) -> Mapping[ItemKey, Item]:
+        """These, with the subscriptions and successions of the partners file."""
+        ...
+
+    def check(self) -> None:
+        """Whether each procedure's rules stand by themselves. Raises RuleBookError, naming file and line."""
+        ...
+
+    def failing_cases(self) -> Sequence[str]:
+        """A sentence for each case beside the rules that does not hold. Raises RuleBookError."""
+        ...
+
+    def book(self) -> RuleBook:
+        """The rule book of these files alone. Raises RuleBookError."""
+        ...
+
+
+class DeclarationRoom:
+    """`seal` makes a partner what the store may keep."""
+
+    def __init__(
+        self,
+        editions: EditionRoom,
+        partners: Partners,
+        seal: Callable[[Partner], KeptPartner],
+        checks: Checks,
+    ) -> None:
+        self._editions = editions
+        self._partners = partners
+        self._seal = seal
+        self._checks = checks
+
+    async def begin(self, reading: Awaitable[Declared]) -> tuple[str, ...]:
+        """Before anything else runs: publish the first rule book, if there is none; else a sentence for the
+        operator wherever the files say something else. Raises SettingsError or RuleBookError when there is
+        neither a rule book nor files to make one of."""
+        history = await self._editions.history(1)
+        if not history:
+            await self._publish_first(await reading)
+            return ()
+        newest = history[0].number
+        try:
+            return await self._notices(await reading, newest)
+        except HubError as error:
+            log.warning("rules.files_unusable", error=str(error))
+            return (f"the files cannot be used, rule book {newest} stays in force: hub check says why",)
+
+    async def propose(self, files: Declared, at: datetime) -> tuple[Sequence[Finding], Proposal | None]:
+        """The rules of the files with the subscriptions in force, and all there is to say of them; None when
+        one of the findings is a fault."""
+        try:
+            await asyncio.to_thread(files.check)
+            proposal = await self._editions.propose(files.rule_items())
+            # Before the first rule book nobody can be known.
+            known = {kept[0].subscriber for kept in await self._partners.list()}
+            partners = known if proposal.based_on else None
+            found = await asyncio.to_thread(findings, files, proposal.book, partners, at)
+        except RuleBookError as error:
+            return faults(error), None
+        if any(finding.severity is Severity.FAULT for finding in found):
+            return found, None
+        return found, proposal
+
+    async def _publish_first(self, files: Declared) -> None:
+        await asyncio.to_thread(files.check)
+        flaws = [*await asyncio.to_thread(files.failing_cases), *flaws_in_partners(files, self._checks)]
+        if flaws:
+            raise SettingsError("\n".join(flaws))
+        proposal = await self._editions.propose(files.items())
+        if proposal.based_on:
+            return _another_was_first()
+        # Partners come first, so that no decision ever names one that is not known.
+        await self._partners.keep([self._seal(partner) for partner in files.partners or ()])
+        try:
+            await self._editions.publish(proposal, "hub run", "files read at the first start")
+        except Superseded:
+            _another_was_first()
+
+    async def _notices(self, files: Declared, newest: int) -> tuple[str, ...]:
+        rules, wishes = await self._editions.as_declared(files.items())
+        known = {kept[0].subscriber: kept[0] for kept in await self._partners.list()}
+        notices = []
+        if not rules:
+            notices.append(f"the rule files differ from rule book {newest} in force: hub rules diff")
+        if not wishes or not all(_is_known(partner, known) for partner in files.partners or ()):
+            notices.append("the partners file says what is not in force: hub partners import FILE --dry-run")
+        return tuple(notices)
+
+
+def _another_was_first() -> None:
+    # What that process published is in force.
+    log.info("rules.published_by_another")
+
+
+def findings(
+    files: Declared, book: RuleBook, partners: set[Subscriber] | None, at: datetime
+) -> Sequence[Finding]:
+    """Cases that do not hold, and what a review of this book finds; `partners` None: not to be looked at.
+    Raises RuleBookError when a case cannot be tried."""
+    failing = [Finding(Severity.FAULT, ("cases",), sentence) for sentence in files.failing_cases()]
+    return [*failing, *review(book, partners, at)]
+
+
+def faults(error: RuleBookError) -> Sequence[Finding]:
+    """Why the files make no rule book: each line of it a fault."""
+    return [Finding(Severity.FAULT, error.where, line) for line in str(error).splitlines()]
+
+
+def flaws_in_partners(files: Declared, checks: Checks) -> Sequence[str]:
+    """A sentence for each thing that a channel cannot serve an endpoint for."""
+    found = []
+    for partner in files.partners or ():
+        check = checks.get(partner.endpoint.channel)
+        if check is None:
+            found.append(f"partner {partner.subscriber}: no connector for {partner.endpoint.channel}")
+            continue
+        found += [f"partner {partner.subscriber}: {flaw}" for flaw in check(partner.endpoint)]
+    return found
+
+
+def _is_known(partner: Partner, known: Mapping[Subscriber, Partner]) -> bool:
+    """By this name, channel and settings; secrets are not compared."""
+    there = known.get(partner.subscriber)
+    return (
+        there is not None
+        and there.name == partner.name
+        and there.endpoint.channel == partner.endpoint.channel
+        and there.endpoint.settings == partner.endpoint.settings
+    )

@@ -1,0 +1,51 @@
+"""Between what travels (`schemas`) and what the domain thinks in: the only room that knows both.
+
+Everything that comes in is checked here, once; a flaw names its field and its rule, never the value.
+"""
+
+from hub.wire.reading import flaws_of, read_id, read_json
+from hub.wire.records import (
+    read_decision_record,
+    read_submission_record,
+    write_decision,
+    write_submission,
+)
+from hub.wire.rule_book import (
+    Items,
+    applied,
+    difference,
+    items,
+    midnight,
+    procedure,
+    read_change,
+    rule_book,
+    subscription,
+    subscription_in,
+    succession,
+    succession_in,
+)
+from hub.wire.submissions import offer_document, read_submission
+
+__all__ = [
+    "Items",
+    "applied",
+    "difference",
+    "flaws_of",
+    "items",
+    "midnight",
+    "offer_document",
+    "procedure",
+    "read_change",
+    "read_decision_record",
+    "read_id",
+    "read_json",
+    "read_submission",
+    "read_submission_record",
+    "rule_book",
+    "subscription",
+    "subscription_in",
+    "succession",
+    "succession_in",
+    "write_decision",
+    "write_submission",
+]

@@ -1,0 +1,203 @@
+"""What an operator's files do when a hub starts, and when they are applied: on a real store."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from hub.adapters.postgres.database import Database
+from hub.adapters.postgres.partners import PostgresPartners
+from hub.adapters.postgres.rule_books import PostgresRuleBooks
+from hub.domain.errors import RuleBookError, SettingsError
+from hub.domain.partner import Endpoint, Partner
+from hub.domain.review import Severity
+from hub.domain.rule_book import RuleBook
+from hub.domain.rules import check_procedure
+from hub.ports.store import Item, ItemKey
+from hub.services.declaration import DeclarationRoom
+from hub.services.editions import EditionRoom
+from hub.wire import difference, items, procedure, read_change, rule_book
+from schemas.models.rules import ProcedureIn, SubscriptionIn
+from tests.unit.samples import BONNEVILLE, MARIGNIER, MINISTRY, territory
+
+LITTLE = territory()
+NOW = datetime(2026, 11, 1, tzinfo=UTC)
+
+
+def _procedure(title: str = "Certificat", **rule: Any) -> ProcedureIn:
+    competent = {"place": "commune", "levels": ["commune"]}
+    return ProcedureIn.model_validate(
+        {
+            "procedure": "CERTDC",
+            "title": title,
+            "facts": {"commune": {"type": "place", "required": True}},
+            "rules": [{"id": "mairie", "recipient": "mairie", "competent": competent, **rule}],
+        }
+    )
+
+
+def _partner(name: str = "Mairie de Bonneville", **settings: object) -> Partner:
+    return Partner(BONNEVILLE, name, Endpoint("mailbox", settings))
+
+
+WISH = SubscriptionIn(procedure="CERTDC", subscriber=str(BONNEVILLE), place="commune:74042")
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Implements `hub.services.declaration.Declared`."""
+
+    procedure: ProcedureIn
+    partners: tuple[Partner, ...] | None = (_partner(),)
+    subscriptions: tuple[SubscriptionIn, ...] = (WISH,)
+    failing: tuple[str, ...] = ()
+
+    def rule_items(self) -> dict[ItemKey, Item]:
+        return items([self.procedure], (), (), ("2026", b"essai"))
+
+    def items(self) -> dict[ItemKey, Item]:
+        return items([self.procedure], self.subscriptions, (), ("2026", b"essai"))
+
+    def check(self) -> None:
+        check_procedure(procedure(self.procedure), LITTLE)
+
+    def failing_cases(self) -> Sequence[str]:
+        return self.failing
+
+    def book(self) -> RuleBook:
+        return rule_book([self.procedure], self.subscriptions, LITTLE)
+
+
+FILES = Files(_procedure())
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    rule_books: PostgresRuleBooks
+    editions: EditionRoom
+    partners: PostgresPartners
+    room: DeclarationRoom
+
+    async def titles(self) -> list[str]:
+        """Of each edition, the oldest first."""
+        numbers = [edition.number for edition in await self.editions.history(10)]
+        return [
+            (await self.editions.snapshot(number)).book.procedures["CERTDC"].title
+            for number in sorted(numbers)
+        ]
+
+
+@pytest.fixture
+async def store(fresh_database: Callable[[], str]) -> AsyncIterator[Store]:
+    database = await Database.open(fresh_database())
+    rule_books, partners = PostgresRuleBooks(database), PostgresPartners(database)
+    editions = EditionRoom(
+        rule_books,
+        lambda book, change: read_change(book, change, lambda _: LITTLE),
+        difference,
+        timedelta(0),
+    )
+    checks = {"mailbox": lambda endpoint: [f"{name} is not known" for name in endpoint.settings]}
+    room = DeclarationRoom(editions, partners, lambda partner: (partner, None, None), checks)
+    yield Store(rule_books, editions, partners, room)
+    await database.close()
+
+
+async def _read(files: Files | RuleBookError) -> Files:
+    if isinstance(files, RuleBookError):
+        raise files
+    return files
+
+
+async def test_the_first_start_publishes_what_the_files_say(store: Store) -> None:
+    assert await store.room.begin(_read(FILES)) == ()
+    assert await store.titles() == ["Certificat"]
+    assert [kept[0] for kept in await store.partners.list()] == [_partner()]
+    assert len((await store.editions.snapshot()).book.subscriptions) == 1
+
+
+async def test_a_start_with_the_same_files_says_nothing(store: Store) -> None:
+    await store.room.begin(_read(FILES))
+    assert await store.room.begin(_read(FILES)) == ()
+    assert await store.titles() == ["Certificat"]
+
+
+@pytest.mark.parametrize(
+    ("files", "word"),
+    [
+        (Files(_procedure("Acte")), "hub rules diff"),
+        (replace(FILES, partners=(_partner("Un autre nom"),)), "hub partners import"),
+        (replace(FILES, subscriptions=(WISH.model_copy(update={"place": "commune:74164"}),)), "import"),
+        (RuleBookError("CERTDC.yaml, line 3: this is wrong"), "hub check"),
+    ],
+)
+async def test_a_later_start_with_other_files_turns_nothing_and_tells_how_to(
+    store: Store, files: Files | RuleBookError, word: str
+) -> None:
+    await store.room.begin(_read(FILES))
+    (notice,) = await store.room.begin(_read(files))
+    assert word in notice
+    assert await store.titles() == ["Certificat"]
+    assert [kept[0] for kept in await store.partners.list()] == [_partner()]
+
+
+async def test_a_partners_file_that_names_fewer_than_are_known_is_no_difference(store: Store) -> None:
+    await store.room.begin(_read(FILES))
+    assert await store.room.begin(_read(replace(FILES, partners=None, subscriptions=()))) == ()
+
+
+@pytest.mark.parametrize(
+    ("files", "error"),
+    [
+        (replace(FILES, failing=("CERTDC: a case does not hold",)), SettingsError),
+        (replace(FILES, partners=(_partner(ville="x"),)), SettingsError),
+        (RuleBookError("CERTDC.yaml, line 3: this is wrong"), RuleBookError),
+        (Files(_procedure(), subscriptions=(WISH.model_copy(update={"procedure": "AUTRE"}),)), RuleBookError),
+    ],
+)
+async def test_a_first_start_with_files_that_are_wrong_writes_nothing(
+    store: Store, files: Files | RuleBookError, error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        await store.room.begin(_read(files))
+    assert await store.editions.history(1) == []
+    assert await store.partners.list() == []
+
+
+async def test_who_starts_second_at_the_same_time_leaves_what_the_first_published(store: Store) -> None:
+    async def while_another_publishes() -> Files:
+        await store.room.begin(_read(FILES))
+        return Files(_procedure("Acte"), (_partner("Un autre nom"),))
+
+    assert await store.room.begin(while_another_publishes()) == ()
+    assert await store.titles() == ["Certificat"]
+    assert [kept[0] for kept in await store.partners.list()] == [_partner()]
+
+
+async def test_files_are_proposed_with_all_there_is_to_say_of_them(store: Store) -> None:
+    await store.room.begin(_read(FILES))
+    found, proposal = await store.room.propose(Files(_procedure("Acte")), NOW)
+    assert (list(found), proposal is not None) == ([], True)
+
+    found, proposal = await store.room.propose(replace(FILES, failing=("a case does not hold",)), NOW)
+    assert ([one.sentence for one in found], proposal) == (["a case does not hold"], None)
+
+    found, proposal = await store.room.propose(Files(_procedure(competent=None, partner=str(MINISTRY))), NOW)
+    assert proposal is None
+    assert any(one.severity is Severity.FAULT and str(MINISTRY) in one.sentence for one in found)
+
+    other = _procedure().model_copy(update={"procedure": "AUTRE"})
+    found, proposal = await store.room.propose(Files(other), NOW)
+    assert proposal is None
+    assert [one.severity for one in found] == [Severity.FAULT]
+    assert await store.titles() == ["Certificat"]
+
+
+async def test_before_the_first_rule_book_a_rule_may_name_whom_nobody_knows(store: Store) -> None:
+    named = Files(_procedure(competent=None, partner=str(MARIGNIER)), None, ())
+    _, proposal = await store.room.propose(named, NOW)
+    assert proposal is not None
