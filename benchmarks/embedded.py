@@ -44,7 +44,7 @@ from hub.domain.identity import submission_id
 from hub.domain.lifecycle import State
 from hub.domain.matching import decide
 from hub.domain.partner import made_up_siret
-from hub.domain.rules import Snapshot
+from hub.domain.rule_book import Snapshot
 from hub.domain.submission import RoutingFacts, Submission
 from hub.domain.territory import Territory
 from hub.ports.log import Topic
