@@ -103,6 +103,19 @@ async def sizes(database: Database, *tables: str) -> dict[str, int]:
     }
 
 
+async def counted(database: Database, query: str) -> int:
+    """What the server counted of this database, which is closed by this: connections tell what they counted
+    when they end, and perhaps not before."""
+    await database.close()
+    async with database.alone() as last, asyncio.timeout(10):
+        while await last.fetchval(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+            " AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
+        ):
+            await asyncio.sleep(0.01)
+        return int(await last.fetchval(query))
+
+
 class WatchedDatabase(Database):
     """Counts the statements of each run, and the deadlocks that runs fell into."""
 
@@ -181,6 +194,18 @@ class Obstacle:
         async with database.alone() as connection:
             await connection.execute("SELECT pg_advisory_lock($1)", cls._LOCK)
             yield cls(connection)
+
+
+async def stopped_by_a_lock(database: Database, kind: str) -> None:
+    """Once somebody waits for a lock of this kind, as `pg_locks` names it (a row's is of its transaction)."""
+    async with asyncio.timeout(10):
+        while not await rows(
+            database,
+            "SELECT FROM pg_locks JOIN pg_stat_activity USING (pid)"
+            " WHERE datname = current_database() AND locktype = $1 AND NOT granted",
+            kind,
+        ):
+            await asyncio.sleep(0.01)
 
 
 async def numbers_by_partner(database: Database) -> dict[str, list[int]]:

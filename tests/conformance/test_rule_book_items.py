@@ -16,7 +16,7 @@ from hub.domain.decisions import Decision, SetAside, Unroutable, Verdict
 from hub.domain.errors import Pruned, RuleBookError, Superseded, Unavailable
 from hub.ports.store import Change, Intake, ItemKey, ItemKind, Registry, RuleBooks
 from tests.conformance.editions import NOTHING, RULES, in_force, item, newest, publish, publish_change
-from tests.conformance.samples import Obstacle, execute, rows, sizes, submission
+from tests.conformance.samples import Obstacle, counted, execute, rows, sizes, stopped_by_a_lock, submission
 
 NOBODY = Unroutable(())
 
@@ -224,6 +224,80 @@ async def test_a_prune_that_dies_in_the_middle_leaves_every_edition_whole(
         with pytest.raises(Unavailable):
             await pruning
     assert await rule_books.changes(0, 1) == Change((item("one"),))
+
+
+async def test_what_is_let_go_while_it_is_read_is_never_read_by_half(
+    rule_books: RuleBooks, database: Database
+) -> None:
+    await publish(rule_books, "one", NOTHING)
+    await publish(rule_books, "two", NOTHING)
+    # Whoever prunes keeps readers from the items until it has committed.
+    await execute(
+        database,
+        "CREATE FUNCTION alone() RETURNS trigger LANGUAGE plpgsql AS"
+        " 'BEGIN LOCK TABLE rule_book_item IN ACCESS EXCLUSIVE MODE; RETURN NULL; END'",
+        "CREATE TRIGGER alone AFTER UPDATE ON rule_book FOR EACH ROW EXECUTE FUNCTION alone()",
+    )
+    async with Obstacle.before(database, "rule_book") as obstacle:
+        pruning = asyncio.create_task(rule_books.prune(NOTHING))
+        await obstacle.reached()
+        reading = asyncio.create_task(rule_books.changes(0, 1))
+        await stopped_by_a_lock(database, "relation")
+        await obstacle.remove()
+        assert await pruning == [1]
+        with pytest.raises(Pruned):
+            await reading
+
+
+async def test_a_prune_that_takes_long_holds_up_neither_who_confirms_nor_who_publishes(
+    rule_books: RuleBooks, database: Database
+) -> None:
+    await publish(rule_books, "one", NOTHING)
+    await publish(rule_books, "two", NOTHING)
+    async with database.alone() as other:
+        transaction = other.transaction()
+        await transaction.start()
+        await other.execute("SELECT FROM rule_book WHERE number = 1 FOR UPDATE")
+        pruning = asyncio.create_task(rule_books.prune(NOTHING))
+        await stopped_by_a_lock(database, "transactionid")
+        async with asyncio.timeout(5):
+            assert [number for number, _ in (await rule_books.confirm()).editions] == [1, 2]
+            assert await publish(rule_books, "three", NOTHING) == 3
+        assert not pruning.done()
+        await transaction.rollback()
+        assert await pruning == [1]
+    assert await rule_books.changes(0, 2) == Change((item("two"),))
+    assert await rule_books.changes(2, 3) == Change((item("three"),))
+
+
+async def test_of_two_prunes_at_once_each_tells_what_it_let_go_itself(
+    rule_books: RuleBooks, database: Database
+) -> None:
+    for number in range(1, 6):
+        await publish(rule_books, f"edition {number}", NOTHING)
+    async with Obstacle.before(database, "rule_book") as obstacle:
+        first = asyncio.create_task(rule_books.prune(NOTHING))
+        await obstacle.reached()
+        second = asyncio.create_task(rule_books.prune(NOTHING))
+        await asyncio.sleep(0.2)
+        await obstacle.remove()
+        assert [await first, await second] == [[1, 2, 3, 4], []]
+    assert await rule_books.changes(0, 5) == Change((item("edition 5"),))
+
+
+async def test_pruning_never_walks_through_the_decisions(rule_books: RuleBooks, database: Database) -> None:
+    for number in range(1, 30):
+        await publish(rule_books, f"edition {number}", NOTHING)
+    # Nearly all were decided by one: what the database knows of them calls a walk the shortest way.
+    await execute(
+        database,
+        "INSERT INTO decision (submission, number, snapshot, verdict)"
+        " SELECT gen_random_uuid(), 1, 29, 'unroutable' FROM generate_series(1, 20000)",
+        "ANALYZE decision",
+    )
+    assert await rule_books.prune(NOTHING) == list(range(1, 29))
+    walks = "SELECT seq_scan FROM pg_stat_user_tables WHERE relname = 'decision'"
+    assert await counted(database, walks) == 0
 
 
 async def test_who_decides_by_an_edition_while_it_is_pruned_keeps_it(

@@ -20,8 +20,9 @@ from hub.ports.store import Change, Confirmation, Edition, Item, ItemKey, ItemKi
 
 Element = TypeVar("Element")
 
-# One number for all hubs on this database.
+# One number each for all hubs on this database.
 _LOCK = 4_812_002
+_PRUNING = 4_812_004
 
 # Rows of one statement: enough to hide the round trip, few enough for its time limit.
 _BATCH = 5_000
@@ -83,7 +84,13 @@ class PostgresRuleBooks:
 
     async def prune(self, age: timedelta) -> Sequence[int]:
         async def work(connection: Connection) -> Sequence[int]:
-            await _lock_alone(connection)
+            # Not the lock of who publishes and confirms: those change the clock, the newest edition and items
+            # that it holds; this, only superseded editions, which stay superseded, and items that ended. But
+            # two of these at once would let go of the same.
+            await connection.execute("SELECT pg_advisory_xact_lock($1)", _PRUNING)
+            # By most editions nothing was decided, and the database, told of the others only, believes that a
+            # walk through all decisions ends at once.
+            await connection.execute("SET LOCAL enable_seqscan = off")
             rows = await connection.fetch(_MARK_PRUNED, age)
             if rows:
                 await connection.execute(_DELETE_UNHELD)
@@ -135,8 +142,8 @@ def _refuse_repetition(change: Change) -> None:
 
 
 async def _write_items(connection: Connection, change: Change, number: int) -> bool:
-    """From edition `number` on; whether anything is different there. The lock is held alone, so nobody
-    else holds a row of these."""
+    """From edition `number` on; whether anything is different there. The lock is held alone, and a prune
+    touches none of the newest edition's: nobody else holds a row of these."""
     touched = 0
     for keys in _batches(change.dropped):
         columns = [kind.value for kind, _ in keys], [key for _, key in keys]

@@ -22,6 +22,6 @@ ALTER TABLE rule_book
     ALTER COLUMN content DROP NOT NULL,        -- null: its items say what it holds
     ADD COLUMN pruned_at timestamptz;
 
--- Whether anything was decided by an edition, asked of each one with the rule book's lock held: it must not
--- walk through the decisions. Most entries are equal to the last one, so they take little room and no time.
+-- Whether anything was decided by an edition, asked of each one that is to be pruned: it must not walk through
+-- the decisions. Most entries are equal to the last one, so they take little room and no time.
 CREATE INDEX decision_snapshot ON decision (snapshot);
