@@ -3,9 +3,10 @@
 Business of this file: that the edition in force at an instant, once confirmed, is the same for ever, and
 that what editions in a row have in common stands once. It does not read what an item says.
 
-Why it holds: whoever reads the clock does so under one lock, publishers alone and confirmers together, and
-never reads less than anybody before. So an edition takes force later than every instant confirmed before
-it, however long its commit takes and whatever the machine's clock does.
+Why it holds: whoever reads the clock does so under one lock, publishers alone; and confirmers too go one after
+the other, for the row that keeps the clock is each one's until its commit. Nobody reads less than anybody
+before. So an edition takes force later than every instant confirmed before it, however long its commit takes
+and whatever the machine's clock does.
 """
 
 from __future__ import annotations
