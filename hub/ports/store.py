@@ -112,7 +112,7 @@ class Edition:
 @dataclass(frozen=True, slots=True)
 class Confirmation:
     """Every edition in force now or earlier is among `editions` (number, effective_from; by number, and so
-    by time): a submission received up to `until` can be decided."""
+    by time) or was known before: a submission received up to `until` can be decided."""
 
     editions: tuple[tuple[int, datetime], ...]
     until: datetime
@@ -125,8 +125,9 @@ class RuleBooks(Protocol):
         came before. Raises Superseded when `based_on` is not the newest edition's number."""
         ...
 
-    async def confirm(self) -> Confirmation:
-        """Read under the lock that publishing takes."""
+    async def confirm(self, known: int) -> Confirmation:
+        """The editions after number `known` (0: all of them), read under the lock that publishing takes.
+        What an edition is, once told, never changes."""
         ...
 
     async def changes(self, since: int, number: int) -> Change:

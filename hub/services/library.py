@@ -28,7 +28,7 @@ class Library:
     def __init__(self, editions: RuleBooks, read: Callable[[RuleBook | None, Change], RuleBook]) -> None:
         self._editions = editions
         self._read = read
-        self._list: tuple[_Listed, ...] = ()
+        self._list: list[_Listed] = []
         self._until = datetime.min.replace(tzinfo=UTC)
         self._books: dict[int, Snapshot] = {}
         self._reading = asyncio.Lock()
@@ -80,9 +80,15 @@ class Library:
             raise Unavailable("which rule book was in force at a receipt is not certain yet")
 
     async def _confirm(self) -> None:
-        told = await self._editions.confirm()
-        if told.until >= self._until:
-            self._list, self._until = told.editions, told.until
+        """Of several at once, one may come back late: it knows no more than the others, and takes nothing
+        away."""
+        told = await self._editions.confirm(self._newest_known())
+        known = self._newest_known()
+        self._list.extend(edition for edition in told.editions if edition[0] > known)
+        self._until = max(self._until, told.until)
+
+    def _newest_known(self) -> int:
+        return self._list[-1][0] if self._list else 0
 
     def _listed_at(self, instant: datetime) -> _Listed:
         place = bisect_right(self._list, instant, key=lambda edition: edition[1])

@@ -39,7 +39,7 @@ async def newest(rule_books: RuleBooks) -> int:
 
 async def begins(rule_books: RuleBooks, number: int) -> datetime:
     """Since when an edition is in force."""
-    return dict((await rule_books.confirm()).editions)[number]
+    return dict((await rule_books.confirm(0)).editions)[number]
 
 
 def in_force(told: Confirmation, instant: datetime) -> int:

@@ -141,7 +141,7 @@ async def test_an_edition_larger_than_one_statement_is_kept_whole(rule_books: Ru
 async def receive(intake: Intake, rule_books: RuleBooks, number: int) -> int:
     """Accept the `number`-th submission; the edition in force when it was received."""
     [answer] = await intake.accept([submission(number)])
-    told = await rule_books.confirm()
+    told = await rule_books.confirm(0)
     return in_force(told, answer.received_at)  # type: ignore[union-attr]  # it is no conflict
 
 
@@ -209,7 +209,7 @@ async def test_what_pruned_editions_held_is_gone_but_for_what_others_hold_too(
     assert [row["key"] for row in found] == ["CERTDC", "shared"]
     assert await rule_books.changes(0, 3) == Change((item("three"), item("a", shared)))
     # The instants of the others keep their meaning, and numbers are never given again.
-    assert [number for number, _ in (await rule_books.confirm()).editions] == [1, 2, 3]
+    assert [number for number, _ in (await rule_books.confirm(0)).editions] == [1, 2, 3]
     assert await publish(rule_books, "four") == 4
 
 
@@ -261,7 +261,7 @@ async def test_a_prune_that_takes_long_holds_up_neither_who_confirms_nor_who_pub
         pruning = asyncio.create_task(rule_books.prune(NOTHING))
         await stopped_by_a_lock(database, "transactionid")
         async with asyncio.timeout(5):
-            assert [number for number, _ in (await rule_books.confirm()).editions] == [1, 2]
+            assert [number for number, _ in (await rule_books.confirm(0)).editions] == [1, 2]
             assert await publish(rule_books, "three", NOTHING) == 3
         assert not pruning.done()
         await transaction.rollback()

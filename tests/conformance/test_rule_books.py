@@ -24,7 +24,7 @@ async def test_before_anything_is_published_nothing_is_in_force(
     rule_books: RuleBooks, database: Database
 ) -> None:
     before = await clock(database)
-    told = await rule_books.confirm()
+    told = await rule_books.confirm(0)
     assert told.editions == ()
     assert before <= told.until <= await clock(database)
 
@@ -33,7 +33,7 @@ async def test_the_first_edition_is_in_force_at_once_and_for_all_that_came_befor
     rule_books: RuleBooks,
 ) -> None:
     assert await publish(rule_books, "one", timedelta(hours=1)) == 1
-    told = await rule_books.confirm()
+    told = await rule_books.confirm(0)
     assert told.editions == ((1, datetime.min.replace(tzinfo=UTC)),)
     assert in_force(told, datetime(1970, 1, 1, tzinfo=UTC)) == 1
 
@@ -63,8 +63,18 @@ async def test_the_list_of_editions_says_who_published_each_when_and_why(
         (1, "agent A", "premier plan", False),
     ]
     assert before <= told[1].published_at <= told[0].published_at <= after
-    assert {one.number: one.effective_from for one in told} == dict((await rule_books.confirm()).editions)
+    assert {one.number: one.effective_from for one in told} == dict((await rule_books.confirm(0)).editions)
     assert [one.number for one in await rule_books.editions(1)] == [2]
+
+
+async def test_who_knows_some_editions_is_told_of_those_after_them_alone(rule_books: RuleBooks) -> None:
+    for name in ("one", "two", "three"):
+        await publish(rule_books, name, NOTHING)
+    whole = await rule_books.confirm(0)
+    for known in range(4):
+        told = await rule_books.confirm(known)
+        assert told.editions == whole.editions[known:]
+        assert told.until > whole.until
 
 
 async def test_an_edition_is_always_later_than_the_one_before_even_with_a_shorter_lead(
@@ -81,10 +91,10 @@ async def test_an_edition_without_any_lead_still_begins_after_what_was_confirmed
 ) -> None:
     await publish(rule_books, "one")
     for number in range(2, 12):
-        until = (await rule_books.confirm()).until
+        until = (await rule_books.confirm(0)).until
         # A clock that stands still, or steps back, is the hardest case.
         await execute(database, "UPDATE rule_book_clock SET value = value + interval '1 hour'")
-        ahead = (await rule_books.confirm()).until
+        ahead = (await rule_books.confirm(0)).until
         await publish(rule_books, f"edition {number}", NOTHING - timedelta(days=number))
         assert until < ahead < await begins(rule_books, number)
 
@@ -92,11 +102,11 @@ async def test_an_edition_without_any_lead_still_begins_after_what_was_confirmed
 async def test_a_clock_that_steps_back_changes_nothing(rule_books: RuleBooks, database: Database) -> None:
     await publish(rule_books, "one")
     await execute(database, "UPDATE rule_book_clock SET value = clock_timestamp() + interval '1 hour'")
-    told = await rule_books.confirm()
+    told = await rule_books.confirm(0)
     assert told.until > await clock(database) + timedelta(minutes=50)
     answers = answers_of(told)
     await publish(rule_books, "two", NOTHING)
-    again = await rule_books.confirm()
+    again = await rule_books.confirm(0)
     assert again.until >= told.until
     assert answers_of(again, answers) == answers
     assert await begins(rule_books, 2) > told.until
@@ -106,17 +116,17 @@ async def test_an_edition_whose_commit_takes_longer_than_its_lead_never_changes_
     rule_books: RuleBooks, database: Database
 ) -> None:
     await publish(rule_books, "one")
-    told = await rule_books.confirm()
+    told = await rule_books.confirm(0)
     answers = answers_of(told)
     await make_commits_slow(database, 0.6)
     publishing = asyncio.create_task(publish(rule_books, "two", timedelta(milliseconds=50)))
     confirmed = []
     while not publishing.done():
-        confirmed.append(await rule_books.confirm())
+        confirmed.append(await rule_books.confirm(0))
         answers |= answers_of(confirmed[-1])
         await asyncio.sleep(0.01)
     assert await publishing == 2
-    confirmed.append(await rule_books.confirm())
+    confirmed.append(await rule_books.confirm(0))
     start = await begins(rule_books, 2)
     assert confirmed[-1].until > start + timedelta(milliseconds=400)
     for one in confirmed:
@@ -131,7 +141,7 @@ async def test_who_confirms_while_an_edition_is_being_committed_waits_for_it(
     async with Obstacle.before(database, "rule_book") as obstacle:
         publishing = asyncio.create_task(publish(rule_books, "two", NOTHING))
         await obstacle.reached()
-        confirming = asyncio.create_task(rule_books.confirm())
+        confirming = asyncio.create_task(rule_books.confirm(0))
         done, _ = await asyncio.wait([confirming], timeout=0.3)
         assert not done
         await obstacle.remove()
@@ -149,7 +159,7 @@ async def test_a_publisher_that_dies_in_the_middle_leaves_nothing_and_holds_up_n
         await obstacle.kill(await obstacle.reached())
         with pytest.raises(Unavailable):
             await publishing
-        assert [number for number, _ in (await rule_books.confirm()).editions] == [1]
+        assert [number for number, _ in (await rule_books.confirm(0)).editions] == [1]
         assert await rule_books.changes(0, 1) == Change((item("one"),))
         assert await sizes(database, "rule_book_item") == {"rule_book_item": 1}
         await obstacle.remove()
@@ -164,7 +174,7 @@ async def test_many_publishers_at_once_get_different_numbers_and_later_and_later
         *(publish(rule_books, f"edition {number}", timedelta(seconds=number % 3)) for number in range(12))
     )
     assert sorted(numbers) == list(range(1, 13))
-    told = await rule_books.confirm()
+    told = await rule_books.confirm(0)
     starts = [start for _, start in sorted(told.editions)]
     assert starts == sorted(set(starts))
 
@@ -178,14 +188,14 @@ async def test_what_many_confirm_while_others_publish_is_never_contradicted(
 
     async def keep_confirming() -> None:
         for _ in range(60):
-            told.append(await rule_books.confirm())
+            told.append(await rule_books.confirm(0))
 
     async def keep_publishing(who: int) -> None:
         for turn in range(10):
             await publish(rule_books, f"{who} {turn}", timedelta(milliseconds=3))
 
     await asyncio.gather(*(keep_confirming() for _ in range(4)), *(keep_publishing(who) for who in range(2)))
-    last = await rule_books.confirm()
+    last = await rule_books.confirm(0)
     assert len(last.editions) == 21
     for one in told:
         assert in_force(one, one.until) == in_force(last, one.until)
@@ -199,7 +209,7 @@ async def test_confirmed_instants_never_go_back_for_those_who_ask_one_after_the_
     async def ask() -> None:
         for _ in range(30):
             before = max(seen, default=None)
-            until = (await rule_books.confirm()).until
+            until = (await rule_books.confirm(0)).until
             assert before is None or until >= before
             seen.append(until)
 

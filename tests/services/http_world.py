@@ -218,7 +218,7 @@ async def _rooms(database: Database, folder: Path, limits: Limits) -> Rooms:
         (_LITTLE.vintage, b"essai"),
     )
     # A hub that starts again finds the rule book it published.
-    newest = max((number for number, _ in (await books.confirm()).editions), default=0)
+    newest = max((number for number, _ in (await books.confirm(0)).editions), default=0)
     await books.publish(Change(tuple(told.values())), newest, timedelta(0), "essai", "premier plan")
     await PostgresPartners(database).keep(
         [

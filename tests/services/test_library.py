@@ -14,7 +14,7 @@ from hub.adapters.postgres.database import Database
 from hub.adapters.postgres.rule_books import PostgresRuleBooks
 from hub.domain.errors import Pruned, RuleBookError, Unavailable
 from hub.domain.rule_book import RuleBook, Snapshot
-from hub.ports.store import Change, Item, ItemKind
+from hub.ports.store import Change, Confirmation, Item, ItemKind
 from hub.services.library import Library
 from tests.services.rules_world import COMMUNES, LONG_AGO, Press, partner, read, wish
 
@@ -43,7 +43,7 @@ class Reader:
 
 
 async def began(books: PostgresRuleBooks, number: int) -> datetime:
-    return dict((await books.confirm()).editions)[number]
+    return dict((await books.confirm(0)).editions)[number]
 
 
 def subscriber_of(snapshot: Snapshot | RuleBookError) -> set[str]:
@@ -154,14 +154,14 @@ async def test_it_keeps_a_few_books_and_reads_an_older_one_again_when_asked(
 ) -> None:
     for number in range(1, 8):
         await press.publish_for(number)
-    starts = [LONG_AGO, *[start for _, start in (await books.confirm()).editions][1:]]
+    begun = await starts(books)
     reader = Reader()
     library = Library(books, reader)
-    found = await library.in_force(starts)
-    assert [subscriber_of(found[start]) for start in starts] == [{str(partner(n))} for n in range(1, 8)]
+    found = await library.in_force(begun)
+    assert [subscriber_of(found[start]) for start in begun] == [{str(partner(n))} for n in range(1, 8)]
     assert len(reader.read) == 7
     await library.newest()
-    await library.at(starts[4])
+    await library.at(begun[4])
     assert len(reader.read) == 7
     assert subscriber_of(await library.at(LONG_AGO)) == {str(partner(1))}
     assert len(reader.read) == 8
@@ -181,6 +181,69 @@ async def test_one_look_reads_the_newest_before_it_is_in_force(
     await library.refresh()
     assert len(reader.read) == 2
     assert (await library.newest()).number == 1
+
+
+class Heard(PostgresRuleBooks):
+    """Notes what it is asked for, and lets who asks wait for its answer until it is to come."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self.asked: list[int] = []
+        self.goes_on: list[asyncio.Event] = []
+
+    async def confirm(self, known: int) -> Confirmation:
+        self.asked.append(known)
+        told = await super().confirm(known)
+        if self.goes_on:
+            await self.goes_on.pop(0).wait()
+        return told
+
+
+async def test_it_asks_for_the_editions_it_does_not_know_and_for_no_others(
+    database: str, press: Press
+) -> None:
+    opened = await Database.open(database)
+    heard = Heard(opened)
+    library = Library(heard, read)
+    await press.publish_for(1)
+    await library.refresh()
+    for number in (2, 3):
+        await press.publish_for(number)
+    await library.refresh()
+    await library.refresh()
+    await press.publish_for(4)
+    await library.refresh()
+    assert heard.asked == [0, 1, 3, 3]
+    assert [(await library.at(start)).number for start in await starts(heard)] == [1, 2, 3, 4]
+    await opened.close()
+
+
+async def starts(books: PostgresRuleBooks) -> list[datetime]:
+    return [LONG_AGO, *[start for _, start in (await books.confirm(0)).editions][1:]]
+
+
+async def test_an_answer_that_comes_late_takes_nothing_away(database: str, press: Press) -> None:
+    opened = await Database.open(database)
+    heard = Heard(opened)
+    library = Library(heard, read)
+    await press.publish_for(1)
+    await library.refresh()
+    late = asyncio.Event()
+    heard.goes_on.append(late)
+    slow = asyncio.create_task(library.refresh())
+    async with asyncio.timeout(10):
+        while heard.goes_on:
+            await asyncio.sleep(0.01)
+    await press.publish_for(2)
+    await library.refresh()
+    late.set()
+    await slow
+    asked = len(heard.asked)
+    assert (await library.newest()).number == 2
+    assert [(await library.at(start)).number for start in await starts(heard)] == [1, 2]
+    # One of them is the test's own: all that was certain is certain still.
+    assert len(heard.asked) == asked + 1
+    await opened.close()
 
 
 async def test_what_was_pruned_is_said_of_its_receipts_and_of_no_others(
@@ -237,7 +300,7 @@ async def test_before_anything_is_published_no_receipt_has_an_answer(
 async def test_a_receipt_later_than_what_is_certain_waits(books: PostgresRuleBooks, press: Press) -> None:
     await press.publish_for(1)
     library = Library(books, read)
-    later = (await books.confirm()).until + timedelta(minutes=5)
+    later = (await books.confirm(0)).until + timedelta(minutes=5)
     with pytest.raises(Unavailable):
         await library.at(later)
     with pytest.raises(Unavailable):

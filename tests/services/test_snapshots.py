@@ -128,7 +128,7 @@ async def test_rules_committed_after_they_took_force_delay_decisions_and_change_
         assert await applying == 2
     await routing
     await hall.route(hall.router(), "late")
-    start = dict((await press.books.confirm()).editions)[2]
+    start = dict((await press.books.confirm(0)).editions)[2]
     assert start < after.received_at
     assert await hall.decided() == {
         before.submission: [(1, partner(1))] * 2,
@@ -291,7 +291,7 @@ async def test_a_day_of_small_changes_costs_what_changed_and_no_copies(hall: Des
         assert await press.books.publish(Change((item,)), number - 1, AT_ONCE, "agent", "essai") == number
     assert await sizes(hall.database, "rule_book_item") == {"rule_book_item": there["rule_book_item"] + 60}
     library = hall.library()
-    starts = [start for _, start in (await press.books.confirm()).editions]
+    starts = [start for _, start in (await press.books.confirm(0)).editions]
     first, middle, last = [await library.at(starts[number]) for number in (0, 29, 60)]
     assert [len(one.book.subscriptions) for one in (first, middle, last)] == [2000, 2029, 2060]
     for code in codes[1:]:

@@ -51,11 +51,13 @@ class PostgresRuleBooks:
 
         return await self._database.run(work)
 
-    async def confirm(self) -> Confirmation:
+    async def confirm(self, known: int) -> Confirmation:
         async def work(connection: Connection) -> Confirmation:
             await connection.execute("SELECT pg_advisory_xact_lock_shared($1)", _LOCK)
             until = await _read_clock(connection)
-            rows = await connection.fetch("SELECT number, effective_from FROM rule_book ORDER BY number")
+            rows = await connection.fetch(
+                "SELECT number, effective_from FROM rule_book WHERE number > $1 ORDER BY number", known
+            )
             return Confirmation(tuple((row["number"], row["effective_from"]) for row in rows), until)
 
         return await self._database.run(work)
