@@ -11,6 +11,8 @@ from bisect import bisect_right
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 
+import structlog
+
 from hub.domain.errors import Pruned, RuleBookError, Unavailable
 from hub.domain.rule_book import RuleBook, Snapshot
 from hub.ports.store import Change, RuleBooks
@@ -19,6 +21,12 @@ _KEPT = 4
 
 _Listed = tuple[int, datetime]
 """An edition: its number, and since when it is in force."""
+
+Missing = RuleBookError | Unavailable
+"""Why a snapshot cannot be had: its items are gone (Pruned), this process cannot read them (any other
+RuleBookError: a newer one wrote them), or it is not certain yet which one it is (Unavailable)."""
+
+log = structlog.get_logger()
 
 
 class Library:
@@ -37,20 +45,23 @@ class Library:
         """The snapshot in force at a receipt time, the same for ever: asked again whenever the receipt is
         later than what is certain. Raises RuleBookError when no rule book was ever published, or its
         edition cannot be had; Unavailable when it is not certain yet."""
-        await self._certain_until(received_at)
+        await self._look(received_at)
+        if received_at > self._until:
+            raise _not_certain()
         return await self._snapshot(self._listed_at(received_at))
 
-    async def in_force(self, receipts: Collection[datetime]) -> Mapping[datetime, Snapshot | RuleBookError]:
-        """The same for many receipts at once, each edition read once: the snapshot of each, or why its
-        edition cannot be had (Pruned: it is gone). Raises RuleBookError when no rule book was ever
-        published, Unavailable when one of them is not certain yet."""
+    async def in_force(self, receipts: Collection[datetime]) -> Mapping[datetime, Snapshot | Missing]:
+        """The same for many receipts at once, each edition read once: the snapshot of each, or why it cannot
+        be had; which keeps no other from its own. Raises RuleBookError when no rule book was ever
+        published."""
         if not receipts:
             return {}
-        await self._certain_until(max(receipts))
+        await self._look(max(receipts))
         listed = {received_at: self._listed_at(received_at) for received_at in set(receipts)}
+        certain = {at: edition for at, edition in listed.items() if at <= self._until}
         # One after the other, by number: each is read as what is different from the one before.
-        found = {edition: await self._found(edition) for edition in sorted(set(listed.values()))}
-        return {received_at: found[edition] for received_at, edition in listed.items()}
+        found = {edition: await self._found(edition) for edition in sorted(set(certain.values()))}
+        return {at: found[certain[at]] if at in certain else _not_certain() for at in listed}
 
     async def newest(self) -> Snapshot:
         """The snapshot in force now, for checks whose answer may change (intake)."""
@@ -72,12 +83,9 @@ class Library:
         if self._list:
             await self._snapshot(self._list[-1])
 
-    async def _certain_until(self, instant: datetime) -> None:
+    async def _look(self, instant: datetime) -> None:
         if instant > self._until or not self._list:
             await self._confirm()
-        if instant > self._until:
-            # The database's clock stepped back: it is asked again until it has caught up.
-            raise Unavailable("which rule book was in force at a receipt is not certain yet")
 
     async def _confirm(self) -> None:
         """Of several at once, one may come back late: it knows no more than the others, and takes nothing
@@ -99,7 +107,10 @@ class Library:
     async def _found(self, edition: _Listed) -> Snapshot | RuleBookError:
         try:
             return await self._snapshot(edition)
+        except Pruned as error:
+            return error
         except RuleBookError as error:
+            log.error("rule_book.unreadable", edition=edition[0])
             return error
 
     async def _snapshot(self, edition: _Listed) -> Snapshot:
@@ -126,3 +137,8 @@ class Library:
                 # Perhaps only the nearest one's items are gone.
                 pass
         return await asyncio.to_thread(self._read, None, await self._editions.changes(0, number))
+
+
+def _not_certain() -> Unavailable:
+    # The database's clock stepped back: it is asked again until it has caught up.
+    return Unavailable("which rule book was in force at a receipt is not certain yet")

@@ -1,25 +1,27 @@
 """Routing: from each submission's record to one decision, by the rule book in force when it was received.
 
 Reads and writes the log; reads the rule book; knows no store. A record that cannot be read is decided too:
-set aside, with a reason and never its bytes. So is one whose edition of the rule book cannot be had: no
-record stops those behind it. Only when nobody can say yet which edition it is, the page waits.
+set aside, with a reason and never its bytes; so is one whose edition of the rule book is gone. But where nobody
+can say yet which edition it is, or this process cannot read it (a newer one published it), nothing is decided:
+another answer than that of who can read it would stand for ever. Such records wait, and their page with them;
+what else stands on it is decided.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import assert_never
 from uuid import UUID
 
 import structlog
 
 from hub.domain.decisions import Decision, Routed, SetAside, Unroutable
-from hub.domain.errors import Invalid, Pruned, RuleBookError
+from hub.domain.errors import Invalid, Pruned, RuleBookError, Unavailable
 from hub.domain.matching import FIRST, decide
 from hub.domain.rule_book import Snapshot
 from hub.domain.submission import RoutingFacts
-from hub.ports.log import Entry, Log, LogReader, Record, Topic
-from hub.services.library import Library
+from hub.ports.log import Entry, Log, LogReader, Position, Record, Topic
+from hub.services.library import Library, Missing
 
 GROUP = "routing"
 _UNDECIDED_BY_ANY_BOOK = 0
@@ -43,29 +45,48 @@ class RoutingRoom:
         self._read = read
         self._write = write
         self._page = page
+        # Decided beside what waits: not again at each look at their page.
+        self._ahead: frozenset[Position] = frozenset()
 
     async def run_once(self, reader: LogReader, wait: float) -> int:
-        """One page of submissions; waits up to `wait` seconds for the first. How many were read."""
+        """One page of submissions; waits up to `wait` seconds for the first. How many were read. When some
+        must wait, the others are in the log, and the page is not done: raises why, RuleBookError or
+        Unavailable."""
         entries = await reader.read(self._page, wait)
-        decisions = await self._decide(entries)
+        decisions, waiting = await self._decide([one for one in entries if one.position not in self._ahead])
         if decisions:
             await self._journey.append(Topic.ROUTINGS, [self._write(decision) for decision in decisions])
+        if waiting:
+            self._ahead = frozenset(entry.position for entry in entries) - waiting.keys()
+            raise next(iter(waiting.values()))
+        self._ahead = frozenset()
         if entries:
             await reader.done(entries)
         return len(entries)
 
-    async def _decide(self, entries: Sequence[Entry]) -> list[Decision]:
-        """In the order of the page, which is that of each partner's numbers. Waits once for all of it."""
+    async def _decide(self, entries: Sequence[Entry]) -> tuple[list[Decision], dict[Position, Missing]]:
+        """In the order of the page, which is that of each partner's numbers; and why others must wait."""
         told = [self._told(entry) for entry in entries]
         readable = [facts for facts in told if facts is not None]
         in_force = await self._library.in_force({facts.received_at for facts in readable})
         decisions: list[Decision] = []
+        waiting: dict[Position, Missing] = {}
         for entry, facts in zip(entries, told, strict=True):
-            if facts is not None:
-                decisions.append(_decided(facts, in_force[facts.received_at]))
-            elif (unreadable := _unreadable(entry)) is not None:
-                decisions.append(unreadable)
-        return decisions
+            if facts is None:
+                decisions.extend(_unreadable(entry))
+                continue
+            found = in_force[facts.received_at]
+            match found:
+                case Snapshot():
+                    decisions.append(_noted(facts, decide(facts, found)))
+                case Pruned():
+                    # It was decided once, or its edition would be here: whatever this says is skipped.
+                    decisions.append(_noted(facts, _without_a_book(facts, "rule_book_pruned")))
+                case RuleBookError() | Unavailable():
+                    waiting[entry.position] = found
+                case _:
+                    assert_never(found)
+        return decisions, waiting
 
     def _told(self, entry: Entry) -> RoutingFacts | None:
         try:
@@ -74,17 +95,7 @@ class RoutingRoom:
             return None
 
 
-def _decided(facts: RoutingFacts, snapshot: Snapshot | RuleBookError) -> Decision:
-    match snapshot:
-        case Snapshot():
-            decision = decide(facts, snapshot)
-        case Pruned():
-            # It was decided once, or its edition would be here: whatever this says is skipped.
-            decision = _without_a_book(facts, "rule_book_pruned")
-        case RuleBookError():
-            decision = _without_a_book(facts, "rule_book_unreadable")
-        case _:
-            assert_never(snapshot)
+def _noted(facts: RoutingFacts, decision: Decision) -> Decision:
     log.info(
         "submission.routed",
         submission=str(facts.submission),
@@ -101,14 +112,13 @@ def _without_a_book(facts: RoutingFacts, reason: str) -> Decision:
     return Decision(facts.submission, FIRST, _UNDECIDED_BY_ANY_BOOK, SetAside(reason))
 
 
-def _unreadable(entry: Entry) -> Decision | None:
+def _unreadable(entry: Entry) -> Iterator[Decision]:
     """The key still names the submission, unless it too is damaged; then only the position is told."""
     position = entry.position
     log.error("record.set_aside", partition=position.partition, offset=position.offset)
-    if len(entry.record.key) != 16:
-        return None
-    name = UUID(bytes=entry.record.key)
-    return Decision(name, FIRST, _UNDECIDED_BY_ANY_BOOK, SetAside("unreadable_record"))
+    if len(entry.record.key) == 16:
+        name = UUID(bytes=entry.record.key)
+        yield Decision(name, FIRST, _UNDECIDED_BY_ANY_BOOK, SetAside("unreadable_record"))
 
 
 def verdict_word(decision: Decision) -> str:

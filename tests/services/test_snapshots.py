@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, tzinfo
-from typing import Any
 from uuid import UUID
 
 import pytest
@@ -18,10 +17,13 @@ import pytest_asyncio
 from hub.adapters.postgres.database import Database
 from hub.adapters.postgres.log import PostgresLog
 from hub.adapters.postgres.rule_books import PostgresRuleBooks
-from hub.domain.decisions import SetAside
+from hub.domain.decisions import SetAside, Verdict
+from hub.domain.errors import RuleBookError, Unavailable
+from hub.domain.rule_book import RuleBook
 from hub.entrypoints import workers
 from hub.ports.log import Record, Topic
 from hub.ports.store import Change, Item, ItemKind
+from hub.services.library import Library
 from hub.wire import read_decision_record, read_submission_record, write_submission
 from tests.conformance.samples import Obstacle, execute, rows, sizes
 from tests.services.room_world import Killed
@@ -33,6 +35,7 @@ from tests.services.rules_world import (
     Press,
     desk,
     partner,
+    read,
     wish,
 )
 
@@ -207,14 +210,17 @@ async def test_a_router_waits_for_what_is_not_certain_yet_and_goes_on_by_itself(
     hall: Desk, press: Press
 ) -> None:
     await press.publish_for(1)
-    received = await hall.receive()
-    [letter] = await rows(hall.database, "SELECT received_at FROM submission")
+    early, received = await hall.receive(), await hall.receive()
     # The store's clock ran ahead when it was received, and was set right again.
-    assert letter["received_at"] == received.received_at
     await execute(
-        hall.database, "UPDATE submission SET received_at = received_at + interval '600 milliseconds'"
+        hall.database,
+        "UPDATE submission SET received_at = received_at + interval '4 seconds'"
+        f" WHERE id = '{received.submission}'",
     )
     await hall.carry()
+    with pytest.raises(Unavailable):
+        await hall.route(hall.router(), "another")
+    assert await hall.decided() == {early.submission: [(1, partner(1))]}
     stopping = asyncio.Event()
     room = hall.router()
     working = asyncio.create_task(
@@ -222,26 +228,25 @@ async def test_a_router_waits_for_what_is_not_certain_yet_and_goes_on_by_itself(
     )
     try:
         async with asyncio.timeout(20):
-            while not await hall.decided():
+            while received.submission not in await hall.decided():
                 await asyncio.sleep(0.05)
     finally:
         stopping.set()
         await working
-    assert await hall.decided() == {received.submission: [(1, partner(1))]}
+    assert await hall.decided() == {
+        early.submission: [(1, partner(1))] * 2,
+        received.submission: [(1, partner(1))],
+    }
 
 
 # --- records whose edition cannot be had --------------------------------------------------------------
 
 
-async def test_a_record_whose_edition_is_gone_or_unreadable_is_set_aside_and_stops_no_other(
+async def test_a_record_whose_edition_is_gone_is_set_aside_and_stops_no_other(
     hall: Desk, press: Press
 ) -> None:
     await press.publish_for(1)
-    spoilt = Item(ItemKind.PROCEDURE, "P00", b"of a later hub")
-    press.number = await press.books.publish(Change((spoilt,)), 1, AT_ONCE, "agent", "essai")
-    unreadable = await hall.receive()
-    press.held[ItemKind.PROCEDURE, "P00"] = spoilt
-    await press.publish_for(3)
+    await press.publish_for(2)
     good = await hall.receive()
     assert await press.books.prune(AT_ONCE) == [1]
     await hall.carry()
@@ -251,15 +256,55 @@ async def test_a_record_whose_edition_is_gone_or_unreadable_is_set_aside_and_sto
     stray = replace(facts, submission=UUID(int=0), received_at=LONG_AGO)
     await hall.log.append(Topic.SUBMISSIONS, [write_submission(stray)])
     await hall.route(hall.router())
-    decided: dict[Any, Any] = {}
-    async with hall.log.reader(Topic.ROUTINGS, "onlookers") as reader:
-        for entry in await reader.read(10, 5):
+    decided = await verdicts(hall)
+    assert decided[stray.submission] == [(0, SetAside("rule_book_pruned"))]
+    assert [number for number, _ in decided[good.submission]] == [2]
+    assert await hall.log.backlog(Topic.SUBMISSIONS) == {"routing": 0, "copyists": 2}
+
+
+async def verdicts(hall: Desk) -> dict[UUID, list[tuple[int, Verdict]]]:
+    """Of each submission, every decision in the log: by which edition, and what."""
+    found: dict[UUID, list[tuple[int, Verdict]]] = {}
+    async with hall.log.reader(Topic.ROUTINGS, "readers") as reader:
+        for entry in await reader.read(100, 5):
             decision = read_decision_record(entry.record)
-            decided[decision.submission] = decision
-    assert decided[unreadable.submission].verdict == SetAside("rule_book_unreadable")
-    assert decided[stray.submission].verdict == SetAside("rule_book_pruned")
-    assert decided[good.submission].snapshot == 3
-    assert await hall.log.backlog(Topic.SUBMISSIONS) == {"routing": 0, "copyists": 3}
+            found.setdefault(decision.submission, []).append((decision.snapshot, decision.verdict))
+    return found
+
+
+async def test_what_only_a_newer_hub_can_read_waits_for_it_and_keeps_nothing_else_undecided(
+    hall: Desk, press: Press
+) -> None:
+    await press.publish_for(1)
+    before = await hall.receive()
+    newer = Item(ItemKind.PROCEDURE, "P00", b"of a later hub")
+    press.number = await press.books.publish(Change((newer,)), 1, AT_ONCE, "agent", "essai")
+    unreadable = await hall.receive()
+    press.held[ItemKind.PROCEDURE, "P00"] = newer
+    await press.publish_for(3)
+    after = await hall.receive()
+    await hall.carry()
+    older = hall.router()
+    for _ in range(3):
+        with pytest.raises(RuleBookError):
+            await hall.route(older)
+    readable = {before.submission: [(1, partner(1))], after.submission: [(3, partner(3))]}
+    assert await hall.decided() == readable
+    assert await hall.log.backlog(Topic.SUBMISSIONS) == {"routing": 3}
+    await hall.register()
+    assert await sizes(hall.database, "decision") == {"decision": 2}
+
+    def read_newer(book: RuleBook | None, change: Change) -> RuleBook:
+        put = tuple(plainly if item == newer else item for item in change.put)
+        return read(book, Change(put, change.dropped))
+
+    plainly = press.held[ItemKind.PROCEDURE, "P00"]
+    await hall.route(hall.router(Library(press.books, read_newer)))
+    decided = await hall.decided()
+    assert decided.pop(unreadable.submission) == [(2, partner(1))]
+    # Decided again by another process, and the same.
+    assert decided == {name: them * 2 for name, them in readable.items()}
+    assert await hall.log.backlog(Topic.SUBMISSIONS) == {"routing": 0}
 
 
 async def test_before_any_rules_are_published_submissions_wait(hall: Desk, press: Press) -> None:
