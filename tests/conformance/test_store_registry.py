@@ -10,11 +10,13 @@ import pytest
 
 from hub.adapters.postgres.database import Bell, Database
 from hub.adapters.postgres.intake import PostgresIntake
+from hub.adapters.postgres.lanes import PostgresLanes
 from hub.adapters.postgres.registry import PostgresRegistry
 from hub.adapters.postgres.rows import recipients_from_json
 from hub.domain.decisions import Routed, SetAside, Unroutable
 from hub.domain.errors import Unavailable
 from hub.ports.store import Intake, Ledger, Partners, Registered, Registry
+from tests.conformance.motion import take
 from tests.conformance.samples import (
     Obstacle,
     WatchedDatabase,
@@ -182,6 +184,17 @@ async def test_the_numbers_of_a_partner_follow_the_order_of_the_log(
     await registry.register([routed(number, [1]) for number in order[20:]])
     found = await rows(database, "SELECT submission FROM delivery ORDER BY sequence")
     assert [row["submission"] for row in found] == [submission(number).id for number in order]
+
+
+async def test_what_was_registered_at_once_leaves_in_the_order_of_its_numbers(
+    intake: Intake, registry: Registry, database: Database
+) -> None:
+    await intake.accept(submissions(200))
+    await registry.register([routed(number, [1]) for number in range(200)])
+    lanes = PostgresLanes(database)
+    _, claims = await take(lanes, "anne")
+    assert [claim.sequence for claim in claims] == list(range(1, 101))
+    await lanes.close()
 
 
 async def test_a_record_that_names_no_accepted_submission_is_kept_beside_once(

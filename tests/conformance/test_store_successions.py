@@ -7,6 +7,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
+from urllib.parse import urlsplit
 from uuid import UUID, uuid4
 
 import pytest
@@ -457,6 +458,20 @@ async def test_a_lane_of_several_pages_moves_whole_and_keeps_its_order(
     await serve(lanes)
     assert await rows(database, "SELECT id FROM delivery ORDER BY sequence") == before
     assert [claim.attempt.delivery for claim in await serve(lanes)] == [row["id"] for row in before]
+
+
+async def test_what_moved_at_once_leaves_in_the_order_of_its_numbers(
+    database: Database, lanes: PostgresLanes, fresh_dsn: str
+) -> None:
+    await plant(database, range(200))
+    await succeed(database, {1: 2})
+    # As it joins large pages: their rows are then written in the order in which they lie.
+    name = urlsplit(fresh_dsn).path[1:]
+    await execute(database, f"ALTER DATABASE {name} SET enable_nestloop = off")
+    joining = await Database.open(fresh_dsn)
+    await serve(PostgresLanes(joining))
+    await joining.close()
+    assert [claim.sequence for claim in await serve(lanes)] == list(range(1, 101))
 
 
 # --- in the middle ------------------------------------------------------------------------------------

@@ -171,13 +171,14 @@ async def _insert_deliveries(
         last[address.subscriber] += 1
         numbered.append((one, address, last[address.subscriber]))
     numbered.sort(key=lambda row: row[0].delivery)
-    # No ON CONFLICT: a row skipped here would leave a gap in its partner's numbers, so it must fail.
+    # No ON CONFLICT: a row skipped here would leave a gap in its partner's numbers, so it must fail. Due at
+    # one instant, all of them: so they leave in the order of their numbers, not of their names.
     await connection.execute(
         """
         INSERT INTO delivery (id, submission, procedure, subscriber, named, lane, channel, sequence, kind,
                               revision, attachments, due_at)
         SELECT id, submission, procedure, subscriber, NULLIF(named, subscriber), lane, channel, sequence, $10,
-               $11, attachments::integer[], clock_timestamp()
+               $11, attachments::integer[], (SELECT clock_timestamp())
         FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::text[],
                     $8::bigint[], $9::text[])
           AS planned (id, submission, procedure, subscriber, named, lane, channel, sequence, attachments)

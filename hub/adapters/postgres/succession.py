@@ -76,7 +76,8 @@ async def _lock(connection: Connection, worker: str, lane: int, address: Address
     return target
 
 
-# What its partner took from the mailbox since the page was chosen stays: numbers are given to the others.
+# What its partner took from the mailbox since the page was chosen stays: numbers are given to the others. Due
+# at one instant, all of them: so they leave in the order of their numbers.
 _MOVE = """
     WITH page AS MATERIALIZED (
         SELECT id, state FROM following WHERE lane = $1 ORDER BY sequence LIMIT $2
@@ -95,7 +96,7 @@ _MOVE = """
     UPDATE delivery
     SET subscriber = $3, named = COALESCE(named, delivery.subscriber), lane = $5, sequence = numbered.fresh,
         channel = CASE WHEN due_at IS NULL THEN channel ELSE $6 END,
-        due_at = CASE WHEN due_at IS NULL THEN NULL ELSE clock_timestamp() END,
+        due_at = CASE WHEN due_at IS NULL THEN NULL ELSE (SELECT clock_timestamp()) END,
         changed_at = clock_timestamp()
     FROM numbered WHERE delivery.id = numbered.id
     RETURNING delivery.id, delivery.submission, delivery.sequence, numbered.subscriber AS former,
