@@ -9,7 +9,7 @@ from uuid import UUID
 
 from hub.domain.identity import Subscriber
 
-# Reasons and recipients are made by the million: tuples with names, a third of a dataclass's price.
+# These are made by the million: tuples with names, a third of a dataclass's price.
 
 
 class Reason(NamedTuple):
@@ -32,8 +32,9 @@ class Recipient(NamedTuple):
     mailbox: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Routed:
+class Routed(NamedTuple):
+    """The rules name these, by subscriber."""
+
     recipients: tuple[Recipient, ...]
 
 

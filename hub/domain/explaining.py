@@ -63,7 +63,7 @@ class _Note:
 
 @dataclass(slots=True)
 class _Notes:
-    """Implements `hub.domain.matching.Trace`."""
+    """Implements `hub.domain.choosing.Trace`."""
 
     notes: dict[str, _Note] = field(default_factory=dict)
     last: _Note | None = None

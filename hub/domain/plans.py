@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from sys import intern
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
 from hub.domain.conditions import Facts, Holds, Read, compiled
-from hub.domain.decisions import Reason
+from hub.domain.decisions import Reason, Verdict
 from hub.domain.errors import RuleBookError
 from hub.domain.identity import Subscriber
 from hub.domain.rules import (
@@ -65,26 +65,29 @@ class Candidate:
     sure: bool
 
 
+Chosen = tuple[tuple[Subscriber, tuple[Reason, ...]], ...]
+"""Whom a rule finds, each with its reason."""
+
+
 @dataclass(slots=True)
 class Answer:
     """Whom a rule finds at one place. `sure`: them all, when each is sure; else None."""
 
     candidates: tuple[Candidate, ...]
-    sure: tuple[tuple[Subscriber, tuple[Reason, ...]], ...] | None
+    sure: Chosen | None
 
 
 @dataclass(slots=True)
 class PlannedRule:
-    """A rule made ready. `plain`: it applies always, and no rule outranks another for its recipient.
-    `slots`: where around the place of `fact` it looks, in order; `unless_handed` and
-    `if_handed` the same for a commune that kept and one that handed over its competence. `anywhere`: its
-    answer when no place is asked for."""
+    """A rule made ready. `bit` is its own among those of the procedure. `slots`: where around the place of
+    `fact` it looks, in order; `unless_handed` and `if_handed` the same for a commune that kept and one that
+    handed over its competence. `anywhere`: its answer when no place is asked for."""
 
     rule: Rule
     id: str
+    bit: int
     recipient: str
     priority: int
-    plain: bool
     period: Period | None
     holds: Holds | None
     fact: str
@@ -93,6 +96,8 @@ class PlannedRule:
     if_handed: tuple[int, ...]
     answers: Mapping[str | None, Answer]
     anywhere: Answer | None
+    dated: bool
+    """Whether anything it finds may change with the time."""
     types: frozenset[str] | None
     mailbox: bool
     quarantine: bool
@@ -102,11 +107,38 @@ class PlannedRule:
     bear the same. `matching` bounds it."""
 
 
+class Grant(NamedTuple):
+    """A subscriber that rules chose, whatever the files: it gets those that any of `rules` gives."""
+
+    subscriber: Subscriber
+    reasons: tuple[Reason, ...]
+    mailbox: bool
+    rules: tuple[PlannedRule, ...]
+
+
+class Choice(NamedTuple):
+    """What the rules come to: `grants`, by subscriber; where there are none, `verdict` says why. `period`:
+    the time for which it holds; None: no date has a part in it."""
+
+    grants: tuple[Grant, ...]
+    verdict: Verdict | None
+    period: Period | None
+
+
+Places = str | None | tuple[str | None, ...]
+"""What a submission says for the one place fact of its procedure, or for each of them."""
+
+
 @dataclass(slots=True)
 class Plan:
     """A procedure, compiled. `rules`: those that act by themselves, by recipient, the highest priority
-    first. `handed`: for each commune (as text) when its competence was with its EPCI; None where the
-    procedure declares no transfers. `dormant`: subscriptions that can find nobody."""
+    first; `conditional`: those, and others to fall back on, that do not always apply. `handed`: for each
+    commune (as text) when its competence was with its EPCI; None where the procedure declares no transfers.
+    `dormant`: subscriptions that can find nobody.
+
+    `known`: by the rules that do not apply (the sum of their bits) and the places as they were written, what was
+    chosen there; `matching` fills and bounds it. What a walk through the index looks at lies scattered over
+    the memory, and to fetch it costs more than all the rest."""
 
     procedure: Procedure
     subscriptions: tuple[Subscription, ...]
@@ -115,6 +147,10 @@ class Plan:
     rules: tuple[PlannedRule, ...]
     successions: Mapping[Subscriber, Succession]
     handed: Mapping[str, tuple[Period, ...]] | None
+    conditional: tuple[PlannedRule, ...]
+    place: str | None
+    """The one fact that names a place; None where there are several, or none."""
+    known: dict[int, dict[Places, Choice]] = field(default_factory=dict, repr=False)
 
 
 def compile_plan(
@@ -130,14 +166,17 @@ def compile_plan(
     for rule in procedure.rules:
         _ready(rule, written, ready, _Ground(procedure, served, successions, territory))
     acting = (ready[rule.id] for rule in procedure.rules if rule.id not in procedure.fallbacks)
+    places = tuple(sorted(name for name, spec in procedure.facts.items() if spec.type is FactType.PLACE))
     return Plan(
         procedure,
         subscriptions,
         dormant,
-        tuple(sorted(name for name, spec in procedure.facts.items() if spec.type is FactType.PLACE)),
+        places,
         tuple(sorted(acting, key=lambda rule: (rule.recipient, -rule.priority, rule.id))),
         successions,
         _handed(procedure, territory) if procedure.transfers else None,
+        tuple(rule for rule in ready.values() if rule.period is not None or rule.holds is not None),
+        places[0] if len(places) == 1 else None,
     )
 
 
@@ -160,31 +199,30 @@ def _ready(
     falls = rule.otherwise not in (None, QUARANTINE)
     otherwise = _ready(written[rule.otherwise or ""], written, ready, on) if falls else None
     slots = _slots(rule.to.levels) if isinstance(rule.to, Competent) else ()
+    answers = _answers(rule, rule.to, on) if isinstance(rule.to, Competent) else {}
+    anywhere = _anywhere(rule, on)
+    every = answers.values() if anywhere is None else (anywhere,)
     ready[rule.id] = PlannedRule(
         rule=rule,
         id=rule.id,
+        bit=1 << len(ready),
         recipient=rule.recipient,
         priority=rule.priority,
-        plain=rule.when is None and rule.period == _ALWAYS and not _contested(rule, on.procedure),
         period=None if rule.period == _ALWAYS else rule.period,
         holds=None if rule.when is None else compiled(rule.when, _readers(on)),
         fact=rule.to.fact if isinstance(rule.to, Competent) else "",
         slots=slots,
         unless_handed=tuple(slot for slot in slots if slot != SLOT_OF[Level.EPCI]),
         if_handed=tuple(slot for slot in slots if slot not in _COMMUNAL),
-        answers=_answers(rule, rule.to, on) if isinstance(rule.to, Competent) else {},
-        anywhere=_anywhere(rule, on),
+        answers=answers,
+        anywhere=anywhere,
+        dated=bool(slots and on.procedure.transfers) or any(answer.sure is None for answer in every),
         types=None if rule.attachments is None else frozenset(rule.attachments),
         mailbox=isinstance(rule.to, Named) and rule.to.mailbox,
         quarantine=rule.otherwise == QUARANTINE,
         otherwise=otherwise,
     )
     return ready[rule.id]
-
-
-def _contested(rule: Rule, procedure: Procedure) -> bool:
-    ranks = {other.priority for other in procedure.rules if other.recipient == rule.recipient}
-    return len(ranks) > 1
 
 
 def _slots(levels: Iterable[Level]) -> tuple[int, ...]:

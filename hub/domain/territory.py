@@ -304,7 +304,7 @@ def _abroad(code: str) -> Resolution | None:
     if not _is_country(code):
         return None
     place = Place(PlaceType.ABROAD, code)
-    return Resolution(place, (), _with(_around((place,)), ANY_COUNTRY_SLOT, _ALL_COUNTRIES))
+    return Resolution(place, (), (*_BEFORE_COUNTRY, f"{PlaceType.ABROAD}:{code}", _ALL_COUNTRIES))
 
 
 def _around(places: Iterable[Place]) -> tuple[str | None, ...]:
@@ -314,6 +314,10 @@ def _around(places: Iterable[Place]) -> tuple[str | None, ...]:
         around[SLOT_OF_TYPE[place.type]] = str(place)
     around[SLOT_OF[Level.NATIONAL]] = _THE_REPUBLIC
     return tuple(around)
+
+
+_BEFORE_COUNTRY = _around(())[: SLOT_OF[Level.ABROAD]]
+"""The country stands last but one, all of them last."""
 
 
 def _is_country(code: str) -> bool:

@@ -6,6 +6,7 @@ What is written is of the newest version of its schema; what an older hub wrote 
 from __future__ import annotations
 
 import io
+from sys import intern
 from typing import Literal, TypeVar, assert_never
 
 import fastavro
@@ -56,16 +57,21 @@ def write_submission(facts: RoutingFacts) -> Record:
 def read_submission_record(record: Record) -> RoutingFacts:
     """Raises Invalid for bytes that are no such record."""
     told = _decode(SUBMISSION, SubmissionRecord, record)
+    # Words that come again and again are kept once: matching then compares them by where they lie.
     return RoutingFacts(
         submission=told.submission,
-        sender=told.sender,
-        procedure=told.procedure,
-        facts=told.facts,
+        sender=intern(told.sender),
+        procedure=intern(told.procedure),
+        facts={intern(name): value for name, value in told.facts.items()},
         attachments=tuple(
-            AttachmentFacts(
-                file.number, file.type, None if file.recipients is None else tuple(file.recipients)
-            )
-            for file in told.attachments
+            [
+                AttachmentFacts(
+                    file.number,
+                    intern(file.type),
+                    None if file.recipients is None else tuple(map(intern, file.recipients)),
+                )
+                for file in told.attachments
+            ]
         ),
         received_at=told.received_at,
     )
