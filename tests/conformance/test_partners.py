@@ -146,5 +146,4 @@ async def test_declaring_and_registering_at_once_never_deadlocks_nor_loses_a_num
     await asyncio.gather(*(declare(seed) for seed in range(4)), *(decide(seed) for seed in range(4)))
     for numbers in (await numbers_by_partner(database)).values():
         assert numbers == list(range(1, len(numbers) + 1))
-    assert database.deadlocks == 0
-    await database.close()
+    assert await database.deadlocks() == 0

@@ -115,9 +115,8 @@ async def test_two_batches_of_the_same_names_in_opposite_orders_never_deadlock(f
             one.submission for batch in answers for one in batch if isinstance(one, Accepted) and one.fresh
         ]
         assert sorted(fresh) == sorted(one.id for one in forth)
-    assert database.deadlocks == 0
     assert (await sizes(database, "tray", "stored_file")) == {"tray": 6000, "stored_file": 12000}
-    await database.close()
+    assert await database.deadlocks() == 0
 
 
 async def test_of_many_who_post_one_name_at_once_exactly_one_is_fresh(
@@ -241,8 +240,7 @@ async def test_many_who_discard_the_same_letters_never_deadlock(fresh_dsn: str) 
     orders = [random.Random(seed).sample(positions, len(positions)) for seed in range(8)]
     await asyncio.gather(*(tray.discard(order) for order in orders))
     assert await tray.letters(10) == []
-    assert database.deadlocks == 0
-    await database.close()
+    assert await database.deadlocks() == 0
 
 
 async def test_who_waits_at_the_tray_is_woken_by_a_letter(intake: Intake, tray: Tray) -> None:

@@ -296,8 +296,7 @@ async def test_many_who_register_overlapping_batches_at_once_leave_no_gap_and_ne
         assert numbers == list(range(1, len(numbers) + 1))
     last = {row["subscriber"]: row["sequence"] for row in await rows(database, "SELECT * FROM partner")}
     assert last == {name: len(numbers) for name, numbers in (await numbers_by_partner(database)).items()}
-    assert database.deadlocks == 0
-    await database.close()
+    assert await database.deadlocks() == 0
 
 
 async def test_two_who_register_the_same_new_partners_in_opposite_orders_never_deadlock(
@@ -312,8 +311,7 @@ async def test_two_who_register_the_same_new_partners_in_opposite_orders_never_d
         back = [routed(turn * 20 + 10 + place, partners[::-1][place::10]) for place in range(10)]
         await asyncio.gather(registry.register(forth), registry.register(back))
     assert {tuple(numbers) for numbers in (await numbers_by_partner(database)).values()} == {(1, 2)}
-    assert database.deadlocks == 0
-    await database.close()
+    assert await database.deadlocks() == 0
 
 
 async def test_many_who_register_for_the_same_known_partners_at_once_never_deadlock(fresh_dsn: str) -> None:
@@ -326,11 +324,10 @@ async def test_many_who_register_for_the_same_known_partners_at_once_never_deadl
         orders = [random.Random(turn + place).sample(known, len(known)) for place in range(8)]
         batches = [[routed(turn + place, order)] for place, order in enumerate(orders)]
         await asyncio.gather(*(registry.register(batch) for batch in batches))
-    assert database.deadlocks == 0
     assert {tuple(numbers) for numbers in (await numbers_by_partner(database)).values()} == {
         tuple(range(1, 82))
     }
-    await database.close()
+    assert await database.deadlocks() == 0
 
 
 async def test_two_decisions_of_one_submission_at_once_plan_a_delivery_they_share_once(

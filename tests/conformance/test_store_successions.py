@@ -50,6 +50,7 @@ from tests.conformance.samples import (
     partner,
     routed,
     rows,
+    stopped_by_a_lock,
     submission,
     subscriber,
 )
@@ -325,14 +326,13 @@ async def test_two_partners_that_one_succeeds_move_into_it_at_once_without_a_gap
     await succeed(database, {1: 3, 2: 3, 4: 3})
     leased = await lanes.lease("anne", 10, MINUTE)
     await asyncio.gather(*(lanes.claim("anne", lane.id, 10, MINUTE) for lane in leased))
-    assert database.deadlocks == 0
     assert await read(database, "SELECT DISTINCT subscriber FROM delivery") == [(str(subscriber(3)),)]
     assert (await numbers_by_partner(database))[str(subscriber(3))] == list(range(1, 121))
     for lane in leased:
         await lanes.conclude("anne", lane.id, [])
     assert len(await serve(lanes)) == 100
     await assert_sound(database)
-    await database.close()
+    assert await database.deadlocks() == 0
 
 
 async def test_a_succession_that_begins_later_moves_nothing_before_and_wakes_the_lane_then(
@@ -626,7 +626,6 @@ async def test_while_lanes_move_and_are_served_and_filled_nothing_is_lost_and_no
             await succeed(database, successors)
 
     await asyncio.gather(register(0), register(30), work("anne"), work("basile"), work("claire"), merge())
-    assert database.deadlocks == 0
     await plant(database, [2000], to=[1, 2, 3, 4, 5, 6])
     while await lanes.next_due() == 0:
         await serve(lanes, "last")
@@ -641,7 +640,7 @@ async def test_while_lanes_move_and_are_served_and_filled_nothing_is_lost_and_no
         "SELECT DISTINCT subscriber FROM (SELECT * FROM delivery ORDER BY created_at DESC LIMIT 6) AS last",
     )
     assert last == [(str(subscriber(3)),)]
-    await database.close()
+    assert await database.deadlocks() == 0
 
 
 # --- the mailbox --------------------------------------------------------------------------------------
@@ -751,3 +750,28 @@ async def test_a_lane_that_is_made_while_an_edition_wakes_lanes_waits_for_its_en
     while await lanes.next_due() == 0:
         await serve(lanes)
     assert await read(database, "SELECT DISTINCT subscriber FROM delivery") == [(str(subscriber(2)),)]
+
+
+async def test_an_edition_waits_for_the_first_of_the_lanes_it_wakes_before_it_takes_the_second(
+    database: Database, lanes: PostgresLanes
+) -> None:
+    await plant(database, [1], to=[2])
+    await plant(database, [2], to=[1])
+    first, second = await lane_of(database, 2, "sftp"), await lane_of(database, 1, "sftp")
+    assert first < second
+    # Neither by where they lie nor by their partners does the first come first.
+    await execute(database, f"UPDATE lane SET due_at = due_at WHERE id = {first}")
+    async with database.alone() as other:
+        transaction = other.transaction()
+        await transaction.start()
+        await other.execute("SELECT FROM lane WHERE id = $1 FOR UPDATE", first)
+        publishing = asyncio.create_task(succeed(database, {1: 3, 2: 3}))
+        await stopped_by_a_lock(database, "transactionid")
+        # As a registration for both would.
+        await other.execute("SELECT FROM lane WHERE id = $1 FOR UPDATE NOWAIT", second)
+        assert not publishing.done()
+        await transaction.commit()
+        await publishing
+    while await lanes.next_due() == 0:
+        await serve(lanes)
+    assert await read(database, "SELECT DISTINCT subscriber FROM delivery") == [(str(subscriber(3)),)]

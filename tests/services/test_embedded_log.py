@@ -77,8 +77,8 @@ async def test_appends_to_many_partitions_at_once_never_deadlock(opened: Watched
             await log.append(TOPIC, dice.sample(records(200), 30))
 
     await asyncio.gather(*(append(seed) for seed in range(8)))
-    assert opened.deadlocks == 0
     assert await left(opened) == 8 * 25 * 30
+    assert await opened.deadlocks() == 0
 
 
 async def test_a_reader_leaves_no_lock_and_no_connection_behind(opened: Database) -> None:
