@@ -22,11 +22,34 @@ class Settings(BaseSettings):
     # The store. None: the embedded PostgreSQL in `folder`.
     database_url: SecretStr | None = None
     database_connections: int = Field(16, ge=4, le=200)
-    log_partitions: int = Field(4, ge=1, le=64)
+    log_partitions: int = Field(4, ge=1, le=64, description="Of each topic of the embedded log.")
+
+    # Apache Kafka as the log. None: the embedded log, in tables of the store.
+    kafka: str | None = Field(None, description="Where its brokers are found: host:port, several by commas.")
+    kafka_partitions: int = Field(64, ge=1, le=10_000, description="Of each topic; fixed once it is there.")
+    kafka_replicas: int = Field(3, ge=1, le=10, description="Copies of each partition.")
+    kafka_tls: bool = Field(False, description="Whether brokers are spoken to over TLS.")
+    kafka_ca: Path | None = Field(
+        None, description="Who signed the brokers' certificates; default: the system's."
+    )
+    kafka_certificate: Path | None = Field(None, description="The hub's own certificate (mTLS), PEM.")
+    kafka_key: Path | None = Field(None, description="Its key, PEM.")
+    kafka_user: str | None = Field(None, description="For SASL; None: no SASL.")
+    kafka_password: SecretStr | None = None
+    kafka_mechanism: str = Field("SCRAM-SHA-512", pattern="^(PLAIN|SCRAM-SHA-256|SCRAM-SHA-512)$")
+    kafka_session: float = Field(10, gt=0, description="Seconds without a sign until a role counts as dead.")
 
     # The key that wraps every submission's key: from the environment (base64, 32 bytes), or a file.
     key: SecretStr | None = None
     key_file: Path | None = Field(None, description="Default: `folder`/hub.key, made at the first start.")
+
+    # Where attachments lie. None: in `folder`. Else an S3 bucket: s3://bucket/prefix.
+    attachments: str | None = Field(None, pattern="^s3://[a-z0-9.-]+(/.*)?$")
+    s3_endpoint: str | None = Field(None, description="Of a store that is not Amazon's: https://host:port.")
+    s3_region: str = "us-east-1"
+    s3_access_key: SecretStr | None = None
+    s3_secret_key: SecretStr | None = None
+    s3_ca: Path | None = Field(None, description="Who signed its certificate; default: the system's.")
 
     # The HTTP door.
     host: str = "127.0.0.1"
