@@ -48,7 +48,7 @@ MOVES: dict[tuple[State, State], str] = {
     (State.DELIVERED, State.ACKNOWLEDGED): "the partner says it has it",
     (State.DELIVERED, State.RETURNED): "the partner says it is not for it",
     (State.DELIVERED, State.PARKED): "this sending bounced",
-    (State.DELIVERED, State.PLANNED): "replayed",
+    (State.DELIVERED, State.PLANNED): "replayed, or its partner's successor looks into no mailbox",
     (State.ACKNOWLEDGED, State.PLANNED): "sent again",
     (State.RETURNED, State.PLANNED): "sent again",
     (State.WITHDRAWN, State.PLANNED): "decided anew, sent again",

@@ -238,9 +238,11 @@ class Lanes(Protocol):
 
     async def claim(self, worker: str, lane: int, limit: int, hold: timedelta) -> Sequence[Claim]:
         """The lane's next due rows, in flight from now on. A row whose hold ended is claimed as a new
-        attempt. Of a partner that is succeeded nothing is claimed: what is not in flight moves to the lane
-        of its successor, under the same names and the successor's next numbers, due at once there; and what
-        lies in its mailbox with it. Raises LeaseLost if `worker` does not hold the lane."""
+        attempt. Of a partner that is succeeded nothing is claimed: what is not in flight moves to the lanes
+        of its successor (its channel's; its mailbox's only what a rule wants there), under the same names and
+        the successor's next numbers, due at once there. What lies in its mailbox moves with it, and lies
+        there or, where the successor is served otherwise, is planned again. Raises LeaseLost if `worker`
+        does not hold the lane."""
         ...
 
     async def renew(self, worker: str, lanes: Sequence[int], length: timedelta) -> set[int]:

@@ -311,8 +311,8 @@ async def test_a_chain_is_followed_in_one_move_and_a_later_link_in_another(
     await declare(database, 4)
     await succeed(database, {3: 4})
     await serve(lanes)
-    # A mailbox's lane is followed into a mailbox.
-    assert sorted(await whereabouts(database, names)) == [(4, "mailbox", 1), (4, "mailbox", 2)]
+    # No rule wanted them in a mailbox: the third had nothing else.
+    assert sorted(await whereabouts(database, names)) == [(4, "webhook", 1), (4, "webhook", 2)]
     assert {row["named"] for row in await rows(database, "SELECT named FROM delivery")} == {
         str(subscriber(1)),
         str(subscriber(2)),
@@ -607,7 +607,9 @@ async def test_while_lanes_move_and_are_served_and_filled_nothing_is_lost_and_no
 
     async def register(first: int) -> None:
         for page in range(first, first + 30, 6):
-            await plant(database, range(page, page + 6), to=[1, 2, 3, 4, 5, 6])
+            for mailbox in (False, True):
+                some = range(page + 3 * mailbox, page + 3 * mailbox + 3)
+                await plant(database, some, to=[1, 2, 3, 4, 5, 6], mailbox=mailbox)
 
     async def work(worker: str) -> None:
         for turn in range(25):
@@ -654,19 +656,88 @@ async def lying(database: Database, number: int) -> list[tuple[UUID, int]]:
 async def test_what_lies_in_a_mailbox_follows_under_the_successor_s_numbers(
     database: Database, lanes: PostgresLanes
 ) -> None:
-    await plant(database, [9], to=[2], channel="webhook")
+    await plant(database, [9], to=[2], channel="mailbox")
     fetched, first = await plant(database, [1, 2], channel="mailbox")
     await serve(lanes)
     await PostgresMailboxes(database).acknowledge(subscriber(1), [fetched])
     await succeed(database, {1: 2})
     assert await serve(lanes) == []
     assert (await standing(database, first)).state is State.DELIVERED
+    assert await journal(database, "delivery.sent_again") == []
     assert await whereabouts(database, [fetched, first]) == [(1, "mailbox", 1), (2, "mailbox", 2)]
     assert await lying(database, 1) == []
     assert (first, 2) in await lying(database, 2)
     assert await PostgresMailboxes(database).acknowledge(subscriber(2), [first]) == [first]
     while await lanes.next_due() == 0:
         assert await serve(lanes) == []
+
+
+async def test_what_lay_in_a_mailbox_is_sent_again_to_a_successor_that_is_served_otherwise(
+    database: Database, lanes: PostgresLanes
+) -> None:
+    await declare(database, 2)
+    fetched, first = await plant(database, [1, 2], channel="mailbox")
+    await serve(lanes)
+    await PostgresMailboxes(database).acknowledge(subscriber(1), [fetched])
+    [waits] = await plant(database, [3], channel="mailbox")
+    await succeed(database, {1: 2})
+    assert await serve(lanes) == []
+    assert await whereabouts(database, [fetched, first, waits]) == [
+        (1, "mailbox", 1),
+        (2, "webhook", 1),
+        (2, "webhook", 2),
+    ]
+    again = await standing(database, first)
+    assert (again.state, again.sending, again.attempt) == (State.PLANNED, 2, 0)
+    assert await journal(database, "delivery.sent_again") == [
+        (first, "hub", f"it lay in the mailbox of {subscriber(1)}")
+    ]
+    assert await lying(database, 2) == [(first, 1), (waits, 2)]
+    assert [(one.subscriber, one.attempt.sending) for one in await serve(lanes)] == [
+        (subscriber(2), 2),
+        (subscriber(2), 1),
+    ]
+    assert await attempts(database, first) == [(1, 1, "delivered", True), (2, 1, "delivered", True)]
+    while await lanes.next_due() == 0:
+        assert await serve(lanes) == []
+
+
+async def test_of_one_mailbox_only_what_its_rule_wants_there_goes_to_the_successor_s_mailbox(
+    database: Database, lanes: PostgresLanes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(succession, "_PAGE", 2)
+    await declare(database, 2)
+    names: dict[tuple[bool, bool], list[UUID]] = {}
+    for lies in (True, False):
+        for number in range(3):
+            for mailbox in (True, False):
+                each = number + (100 if lies else 200) + (10 if mailbox else 0)
+                planted = await plant(database, [each], channel="mailbox", mailbox=mailbox)
+                names.setdefault((lies, mailbox), []).extend(planted)
+        if lies:
+            await serve(lanes)
+    await succeed(database, {1: 2})
+    assert await serve(lanes) == []
+    assert len(await rows(database, "SELECT FROM moved")) == 12
+    for (lies, mailbox), those in names.items():
+        found = await whereabouts(database, those)
+        assert [place[:2] for place in found] == [(2, "mailbox" if mailbox else "webhook")] * 3
+        assert [number for *_, number in found] == sorted(number for *_, number in found)
+        states = {(await standing(database, name)).state for name in those}
+        assert states == {State.DELIVERED if lies and mailbox else State.PLANNED}
+    claimed = [claim.attempt.delivery for claim in await serve(lanes)]
+    assert sorted(claimed) == sorted(names[True, False] + names[False, False] + names[False, True])
+
+
+async def test_no_lane_is_made_for_what_is_not_there(database: Database, lanes: PostgresLanes) -> None:
+    await declare(database, 2)
+    await plant(database, [1], channel="mailbox")
+    await succeed(database, {1: 2})
+    await serve(lanes)
+    assert await read(database, "SELECT subscriber, channel FROM lane ORDER BY id") == [
+        (str(subscriber(1)), "mailbox"),
+        (str(subscriber(2)), "webhook"),
+    ]
 
 
 async def test_a_mailbox_whose_succession_begins_later_follows_then(

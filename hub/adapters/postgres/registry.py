@@ -175,19 +175,21 @@ async def _insert_deliveries(
     # one instant, all of them: so they leave in the order of their numbers, not of their names.
     await connection.execute(
         """
-        INSERT INTO delivery (id, submission, procedure, subscriber, named, lane, channel, sequence, kind,
-                              revision, attachments, due_at)
-        SELECT id, submission, procedure, subscriber, NULLIF(named, subscriber), lane, channel, sequence, $10,
-               $11, attachments::integer[], (SELECT clock_timestamp())
-        FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::text[],
-                    $8::bigint[], $9::text[])
-          AS planned (id, submission, procedure, subscriber, named, lane, channel, sequence, attachments)
+        INSERT INTO delivery (id, submission, procedure, subscriber, named, by_mailbox, lane, channel, sequence,
+                              kind, revision, attachments, due_at)
+        SELECT id, submission, procedure, subscriber, NULLIF(named, subscriber), by_mailbox, lane, channel,
+               sequence, $11, $12, attachments::integer[], (SELECT clock_timestamp())
+        FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::boolean[], $7::bigint[],
+                    $8::text[], $9::bigint[], $10::text[])
+          AS planned (id, submission, procedure, subscriber, named, by_mailbox, lane, channel, sequence,
+                      attachments)
         """,
         [one.delivery for one, _, _ in numbered],
         [one.submission for one, _, _ in numbered],
         [one.procedure for one, _, _ in numbered],
         [address.subscriber for _, address, _ in numbered],
         [one.wanted.subscriber for one, _, _ in numbered],
+        [one.wanted.mailbox for one, _, _ in numbered],
         [lanes[address] for _, address, _ in numbered],
         [address.channel for _, address, _ in numbered],
         [sequence for _, _, sequence in numbered],

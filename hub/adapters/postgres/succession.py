@@ -1,17 +1,20 @@
 """Running deliveries follow the successor of their partner.
 
-Business of this file: moving what a succeeded partner's lane holds into its successor's, under the same names
-and the successor's next numbers, page by page, each page in a transaction of its own: whoever is killed
+Business of this file: moving what a succeeded partner's lane holds into its successor's lanes, under the same
+names and the successor's next numbers, page by page, each page in a transaction of its own: whoever is killed
 leaves whole pages. What follows, and who succeeds whom at this moment, the database itself says (the views
 `following` and `succession`); the rule book is read nowhere else in here.
 
-What moves is due at once, also what was waiting: it waited for an endpoint that it no longer goes to. What is
-being attempted ends where it is; if it fails, the lane is due again, and it moves then. What is parked stays
-until it is sent again. The numbers it had are kept, so that a partner that counts sees no gap.
+It goes where it would go if it were registered now: to the successor's channel; to its mailbox only what its
+rule wants there. What moves is due at once, also what was waiting: it waited for an endpoint that it no longer
+goes to. What lay in the mailbox, not acknowledged, lies in the successor's; one that is served otherwise looks
+into none, so there it is sent again. What is being attempted ends where it is; if it fails, the lane is due
+again, and it moves then. What is parked stays until it is sent again. The numbers it had are kept in `moved`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from uuid import UUID
 
 import asyncpg
@@ -28,6 +31,7 @@ from hub.adapters.postgres.addresses import (
 from hub.adapters.postgres.database import Connection, Database
 from hub.adapters.postgres.rows import JournalEntry, write_journal
 from hub.domain.errors import LeaseLost
+from hub.domain.lifecycle import State, move
 from hub.domain.partner import MAILBOX
 
 # Enough to hide the round trips, few enough for who waits for either lane.
@@ -35,33 +39,48 @@ _PAGE = 1_000
 
 
 async def follow_successor(database: Database, worker: str, lane: int) -> None:
-    """All that follows, into the lane of whoever stands for this lane's partner now. Raises LeaseLost if
+    """All that follows, into the lanes of whoever stands for this lane's partner now. Raises LeaseLost if
     `worker` does not hold the lane, or no longer."""
+    for mailbox in (False, True):
 
-    async def work(connection: Connection) -> int:
-        return await _move_page(connection, worker, lane)
+        async def work(connection: Connection, mailbox: bool = mailbox) -> int:
+            return await _move_page(connection, worker, lane, mailbox)
 
-    while await database.run(work) == _PAGE:
-        pass
+        while await database.run(work) == _PAGE:
+            pass
 
 
-async def _move_page(connection: Connection, worker: str, lane: int) -> int:
-    """How many moved. Both lanes are locked in the order of their ids, then the successor's numbers, then
-    the rows: as registration locks them, and two who move at once."""
-    row = await connection.fetchrow("SELECT subscriber, channel FROM lane WHERE id = $1", lane)
-    if row is None:
+async def _move_page(connection: Connection, worker: str, lane: int, mailbox: bool) -> int:
+    """How many moved, of what is wanted by the mailbox or of what is not; of both, if they go the same way.
+    Both lanes are locked in the order of their ids, then the successor's numbers, then the rows: as
+    registration locks them, and two who move at once."""
+    subscriber = await connection.fetchval("SELECT subscriber FROM lane WHERE id = $1", lane)
+    if subscriber is None:
         raise LeaseLost
-    wanted = Wanted(row["subscriber"], row["channel"] == MAILBOX)
-    address = (await find_addresses(connection, [wanted]))[wanted]
-    if address.subscriber == wanted.subscriber:
+    addresses = await find_addresses(connection, [Wanted(subscriber, way) for way in (False, True)])
+    address = addresses[Wanted(subscriber, mailbox)]
+    if address.subscriber == subscriber:
+        return 0
+    ways = [wanted.mailbox for wanted, found in addresses.items() if found == address]
+    # Before any lock: no lane is made for nothing.
+    page = [row["id"] for row in await connection.fetch(_PAGE_OF, lane, ways, _PAGE)]
+    if not page:
         return 0
     target = await _lock(connection, worker, lane, address)
     last = await take_numbers(connection, {address.subscriber: 0})
     rows = await connection.fetch(
-        _MOVE, lane, _PAGE, address.subscriber, last[address.subscriber], target, address.channel
+        _MOVE,
+        lane,
+        page,
+        address.subscriber,
+        last[address.subscriber],
+        target,
+        address.channel,
+        address.channel == MAILBOX,
+        move(State.DELIVERED, State.PLANNED),
     )
     await take_numbers(connection, {address.subscriber: len(rows)})
-    await write_journal(connection, [_moved(row, address) for row in rows])
+    await write_journal(connection, [line for row in rows for line in _lines(row, address)])
     return len(rows)
 
 
@@ -76,39 +95,47 @@ async def _lock(connection: Connection, worker: str, lane: int, address: Address
     return target
 
 
+_PAGE_OF = """
+    SELECT id FROM following WHERE lane = $1 AND by_mailbox = ANY($2::boolean[]) ORDER BY sequence LIMIT $3
+"""
+
 # What its partner took from the mailbox since the page was chosen stays: numbers are given to the others. Due
 # at one instant, all of them: so they leave in the order of their numbers.
 _MOVE = """
     WITH page AS MATERIALIZED (
-        SELECT id, state FROM following WHERE lane = $1 ORDER BY sequence LIMIT $2
+        SELECT id, state FROM following WHERE lane = $1 AND id = ANY($2::uuid[])
     ), taken AS MATERIALIZED (
-        SELECT delivery.id, delivery.subscriber, delivery.sequence
+        SELECT delivery.id, delivery.subscriber, delivery.sequence,
+               delivery.due_at IS NULL AND $7 AS lies, delivery.due_at IS NULL AND NOT $7 AS again
         FROM delivery JOIN page ON page.id = delivery.id
         WHERE delivery.state = page.state
         ORDER BY delivery.id
         FOR UPDATE OF delivery
     ), numbered AS (
-        SELECT id, subscriber, sequence, $4 + row_number() OVER (ORDER BY sequence) AS fresh FROM taken
+        SELECT *, $4 + row_number() OVER (ORDER BY sequence) AS fresh FROM taken
     ), kept AS (
         INSERT INTO moved (subscriber, sequence, delivery, lane)
         SELECT subscriber, sequence, id, $1 FROM numbered
     )
     UPDATE delivery
     SET subscriber = $3, named = COALESCE(named, delivery.subscriber), lane = $5, sequence = numbered.fresh,
-        channel = CASE WHEN due_at IS NULL THEN channel ELSE $6 END,
-        due_at = CASE WHEN due_at IS NULL THEN NULL ELSE (SELECT clock_timestamp()) END,
-        changed_at = clock_timestamp()
+        channel = $6, due_at = CASE WHEN NOT lies THEN (SELECT clock_timestamp()) END,
+        state = CASE WHEN again THEN $8 ELSE state END, sending = sending + again::integer,
+        attempt = CASE WHEN again THEN 0 ELSE attempt END, changed_at = clock_timestamp()
     FROM numbered WHERE delivery.id = numbered.id
     RETURNING delivery.id, delivery.submission, delivery.sequence, numbered.subscriber AS former,
-              numbered.sequence AS was
+              numbered.sequence AS was, again
 """
 
 
-def _moved(row: asyncpg.Record, address: Address) -> JournalEntry:
+def _lines(row: asyncpg.Record, address: Address) -> Iterator[JournalEntry]:
     submission: UUID = row["submission"]
-    return JournalEntry(
+    yield JournalEntry(
         "delivery.moved",
         submission,
         row["id"],
         detail=f"from {row['former']}, number {row['was']}, to {address.subscriber}, number {row['sequence']}",
     )
+    if row["again"]:
+        detail = f"it lay in the mailbox of {row['former']}"
+        yield JournalEntry("delivery.sent_again", submission, row["id"], detail=detail)

@@ -1,7 +1,9 @@
 -- What runs follows the successor of its partner: a delivery keeps its name, and lies in another lane under
 -- another number.
 
-ALTER TABLE delivery ADD COLUMN named text;    -- whom its decision names; null: the subscriber itself
+ALTER TABLE delivery
+    ADD COLUMN named text,                     -- whom its decision names; null: the subscriber itself
+    ADD COLUMN by_mailbox boolean NOT NULL DEFAULT false; -- its rule wants it in a mailbox, whatever the channel
 
 -- The numbers a partner's deliveries had before they moved away: with those of its deliveries they are
 -- 1, 2, 3 … without a gap.
@@ -21,10 +23,10 @@ CREATE INDEX delivery_lying ON delivery (lane, sequence) WHERE state = 'delivere
 -- What goes with a succession: all that is not being attempted at this moment, and what the partner was to
 -- fetch from its mailbox. What was handed over elsewhere, was acknowledged, or is parked stays.
 CREATE VIEW following AS
-    SELECT id, lane, state, sequence FROM delivery
+    SELECT id, lane, state, sequence, by_mailbox FROM delivery
     WHERE due_at IS NOT NULL AND (state <> 'in_flight' OR due_at <= clock_timestamp())
     UNION ALL
-    SELECT id, lane, state, sequence FROM delivery
+    SELECT id, lane, state, sequence, by_mailbox FROM delivery
     WHERE state = 'delivered' AND channel = 'mailbox';
 
 -- The successions of all editions, each with the time it is in force: begins <= an instant < ends. No join:
