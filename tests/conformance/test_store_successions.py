@@ -595,6 +595,42 @@ async def test_a_move_waits_for_the_first_of_both_lanes_before_it_takes_the_seco
     assert len(await serve(lanes)) == 1
 
 
+async def test_what_is_registered_into_another_lane_of_the_successor_while_a_lane_moves_gets_numbers_after_it(
+    database: Database, lanes: PostgresLanes
+) -> None:
+    names = await plant(database, [1, 2])
+    await declare(database, 2)
+    await succeed(database, {1: 2})
+    await PostgresIntake(database).accept([submission(3)])
+    [lane] = await lanes.lease("anne", 10, MINUTE)
+    async with Obstacle.before(database, "moved") as obstacle:
+        moving = asyncio.create_task(lanes.claim("anne", lane.id, 10, MINUTE))
+        await obstacle.reached()
+        registering = asyncio.create_task(PostgresRegistry(database).register([routed(3, [2], mailbox=True)]))
+        await stopped_by_a_lock(database, "transactionid")
+        await obstacle.remove()
+        await asyncio.gather(moving, registering)
+    await lanes.conclude("anne", lane.id, [])
+    assert await whereabouts(database, names) == [(2, "webhook", 1), (2, "webhook", 2)]
+    assert await read(database, "SELECT channel FROM delivery WHERE sequence = 3") == [("mailbox",)]
+
+
+async def test_a_lane_is_taken_over_by_nobody_while_a_page_of_it_moves(
+    database: Database, lanes: PostgresLanes
+) -> None:
+    await plant(database, [1])
+    await succeed(database, {1: 2})
+    [lane] = await lanes.lease("anne", 10, NOW)
+    async with Obstacle.before(database, "moved") as obstacle:
+        moving = asyncio.create_task(lanes.claim("anne", lane.id, 10, MINUTE))
+        await obstacle.reached()
+        assert await lanes.lease("basile", 10, MINUTE) == []
+        await obstacle.remove()
+        await moving
+    await lanes.conclude("anne", lane.id, [])
+    assert len(await serve(lanes, "basile")) == 1
+
+
 async def test_while_lanes_move_and_are_served_and_filled_nothing_is_lost_and_nobody_deadlocks(
     fresh_dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
