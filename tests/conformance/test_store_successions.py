@@ -596,8 +596,10 @@ async def test_a_move_waits_for_the_first_of_both_lanes_before_it_takes_the_seco
 
 
 async def test_what_is_registered_into_another_lane_of_the_successor_while_a_lane_moves_gets_numbers_after_it(
-    database: Database, lanes: PostgresLanes
+    fresh_dsn: str,
 ) -> None:
+    database = await WatchedDatabase.watch(fresh_dsn)
+    lanes = PostgresLanes(database)
     names = await plant(database, [1, 2])
     await declare(database, 2)
     await succeed(database, {1: 2})
@@ -613,6 +615,8 @@ async def test_what_is_registered_into_another_lane_of_the_successor_while_a_lan
     await lanes.conclude("anne", lane.id, [])
     assert await whereabouts(database, names) == [(2, "webhook", 1), (2, "webhook", 2)]
     assert await read(database, "SELECT channel FROM delivery WHERE sequence = 3") == [("mailbox",)]
+    await assert_sound(database)
+    assert await database.deadlocks() == 0
 
 
 async def test_a_lane_is_taken_over_by_nobody_while_a_page_of_it_moves(
