@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -18,8 +19,13 @@ def add_to(whole: typer.Typer) -> None:
     whole.command()(check)
 
 
-def run() -> None:
-    """Start the hub in the foreground; it stops cleanly on SIGTERM or SIGINT."""
+def run(
+    roles: Annotated[
+        list[assembly.Role] | None,
+        typer.Argument(help="What this process does; default: all of it.", show_default=False),
+    ] = None,
+) -> None:
+    """Start the hub, or some of its roles, in the foreground; it stops cleanly on SIGTERM or SIGINT."""
     told = settings()
     logs.configure(told.log_format)
 
@@ -27,7 +33,7 @@ def run() -> None:
         stopping = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-        await assembly.run(told, stopping, _announce)
+        await assembly.run(told, stopping, _announce, frozenset(roles or assembly.Role))
 
     carry_out(serve)
 
@@ -36,10 +42,13 @@ def _announce(running: assembly.Running) -> None:
     out = Console(soft_wrap=True)
     for notice in running.notices:
         out.print(notice, markup=False, highlight=False)
-    out.print(f"The hub answers at [bold]{running.url}[/bold] (rule book {running.snapshot}).")
-    out.print(f"  description  {running.url}/openapi.json")
+    if assembly.Role.INTAKE in running.roles:
+        out.print(f"The hub answers at [bold]{running.url}[/bold] (rule book {running.snapshot}).")
+        out.print(f"  description  {running.url}/openapi.json")
+        out.print("  tokens       hub tokens create sender NAME --procedure CODE")
+    else:
+        out.print(f"At work: {', '.join(sorted(running.roles))} (rule book {running.snapshot}).")
     out.print(f"  health       {running.url}/readyz    metrics {running.url}/metrics")
-    out.print("  tokens       hub tokens create sender NAME --procedure CODE")
 
 
 def check() -> None:

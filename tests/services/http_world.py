@@ -40,7 +40,7 @@ from hub.domain.partner import Endpoint, Partner
 from hub.entrypoints.http.app import build
 from hub.entrypoints.http.limits import Limits
 from hub.entrypoints.http.links import Links
-from hub.entrypoints.http.rooms import Rooms
+from hub.entrypoints.http.rooms import Rooms, Vitals
 from hub.entrypoints.http.server import serve
 from hub.ports.store import Change
 from hub.ports.tokens import OperatorIdentity, PartnerIdentity, Role, SenderIdentity
@@ -115,6 +115,7 @@ class World:
 
     url: str
     rooms: Rooms
+    vitals: Vitals
     database: Database
     folder: Path
     client: aiohttp.ClientSession
@@ -199,12 +200,13 @@ async def open_world(
     database = await Database.open(dsn)
     try:
         rooms = await _rooms(database, folder, limits)
+        vitals = Vitals(ready({"store": True}), rooms.views.counts)
         tokens = await _tokens(rooms.tokens)
         async with (
-            serve(build(rooms), "127.0.0.1", 0, grace=grace) as listening,
+            serve(build(rooms, vitals), "127.0.0.1", 0, grace=grace) as listening,
             aiohttp.ClientSession() as client,
         ):
-            yield World(listening.url, rooms, database, folder / "attachments", client, tokens)
+            yield World(listening.url, rooms, vitals, database, folder / "attachments", client, tokens)
     finally:
         await database.close()
 
@@ -242,7 +244,6 @@ async def _rooms(database: Database, folder: Path, limits: Limits) -> Rooms:
         links=Links(keyring, "https://hub.example", timedelta(hours=1), clock.now),
         clock=clock,
         limits=limits,
-        readiness=ready({"store": True}),
     )
 
 

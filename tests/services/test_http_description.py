@@ -116,7 +116,7 @@ async def test_a_hub_that_misses_something_is_not_ready(world: World) -> None:
         raise Unavailable
 
     for readiness in (ready({"store": True, "disk": False}), away):
-        app = build(replace(world.rooms, readiness=readiness))
+        app = build(world.rooms, replace(world.vitals, readiness=readiness))
         async with serve(app, "127.0.0.1", 0) as listening:
             answer = await world.call("GET", f"{listening.url}/readyz", None)
             assert (answer.status, answer.json["ready"]) == (503, False)
@@ -191,10 +191,10 @@ async def test_a_server_takes_no_signals_and_frees_its_address(world: World) -> 
     import signal
 
     before = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
-    async with serve(build(world.rooms), "127.0.0.1", 0) as listening:
+    async with serve(build(world.rooms, world.vitals), "127.0.0.1", 0) as listening:
         assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == before
         with pytest.raises(OSError, match="in use"):
-            async with serve(build(world.rooms), "127.0.0.1", listening.port):
+            async with serve(build(world.rooms, world.vitals), "127.0.0.1", listening.port):
                 pass
     with pytest.raises(OSError, match="Connect"):
         await asyncio.open_connection("127.0.0.1", listening.port)

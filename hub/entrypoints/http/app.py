@@ -20,11 +20,26 @@ from hub.entrypoints.http.limits import Turnstile
 from hub.entrypoints.http.measures import Measures
 from hub.entrypoints.http.outermost import Outermost
 from hub.entrypoints.http.problems import answer_problems
-from hub.entrypoints.http.rooms import Door, Rooms
+from hub.entrypoints.http.rooms import Door, Pulse, Rooms, Vitals
 
 
-def build(rooms: Rooms) -> Described:
+def build(rooms: Rooms, vitals: Vitals) -> Described:
     """The application. No page of it loads anything from elsewhere; its description is /openapi.json."""
+    app = _bare(vitals)
+    app.state.door = Door(rooms, Turnstile(rooms.limits, rooms.clock.now))
+    for room in (submissions, batch, deliveries, parcels, replays, mailbox, health):
+        app.include_router(room.routes())
+    return app
+
+
+def build_vitals(vitals: Vitals) -> Described:
+    """Health and metrics alone, for a process that nobody sends anything to."""
+    app = _bare(vitals)
+    app.include_router(health.routes())
+    return app
+
+
+def _bare(vitals: Vitals) -> Described:
     app = Described(
         title="Aiguillage",
         version="1",
@@ -35,9 +50,7 @@ def build(rooms: Rooms) -> Described:
         redirect_slashes=False,
     )
     measures = Measures()
-    app.state.door = Door(rooms, Turnstile(rooms.limits, rooms.clock.now), measures)
+    app.state.pulse = Pulse(vitals, measures)
     answer_problems(app)
     app.add_middleware(Outermost, measures=measures)
-    for room in (submissions, batch, deliveries, parcels, replays, mailbox, health):
-        app.include_router(room.routes())
     return app

@@ -12,7 +12,7 @@ from hub.domain.errors import HubError
 from hub.entrypoints.http.description import problems
 from hub.entrypoints.http.measures import MEDIA_TYPE
 from hub.entrypoints.http.receiving import JSON
-from hub.entrypoints.http.rooms import InDoor, InRooms, Rooms
+from hub.entrypoints.http.rooms import InPulse, Vitals
 from schemas.models.answers import HealthAnswer, ReadinessAnswer
 
 _LIMIT = 5.0
@@ -51,27 +51,27 @@ async def get_health() -> Response:
     return Response(HealthAnswer(status="ok").model_dump_json(), media_type=JSON)
 
 
-async def get_readiness(rooms: InRooms) -> Response:
-    """What the hub needs answers too."""
-    parts = await _parts(rooms)
+async def get_readiness(pulse: InPulse) -> Response:
+    """What this process needs answers too."""
+    parts = await _parts(pulse.vitals)
     answer = ReadinessAnswer(ready=all(parts.values()), parts=dict(parts))
     return Response(answer.model_dump_json(), 200 if answer.ready else 503, media_type=JSON)
 
 
-async def _parts(rooms: Rooms) -> Mapping[str, bool]:
+async def _parts(vitals: Vitals) -> Mapping[str, bool]:
     try:
         async with asyncio.timeout(_LIMIT):
-            return await rooms.readiness()
+            return await vitals.readiness()
     except (TimeoutError, HubError):
         return {"answers": False}
 
 
-async def get_metrics(door: InDoor) -> Response:
+async def get_metrics(pulse: InPulse) -> Response:
     """Counts, in the text format of Prometheus."""
-    counts: dict[str, int] | None = None
+    counts: Mapping[str, int] | None = None
     try:
         async with asyncio.timeout(_LIMIT):
-            counts = await door.rooms.views.counts()
+            counts = await pulse.vitals.counts()
     except (TimeoutError, HubError):
         pass
-    return Response(door.measures.page(counts), media_type=MEDIA_TYPE)
+    return Response(pulse.measures.page(counts), media_type=MEDIA_TYPE)

@@ -23,8 +23,7 @@ from hub.services.parcels import ParcelRoom
 
 @dataclass(frozen=True, slots=True)
 class Rooms:
-    """`readiness` tells, for each thing the hub needs, whether it answers; it is given five seconds.
-    `attachments` is only asked how much room is left."""
+    """`attachments` is only asked how much room is left."""
 
     intake: IntakeRoom
     library: Library
@@ -37,7 +36,15 @@ class Rooms:
     links: Links
     clock: Clock
     limits: Limits
+
+
+@dataclass(frozen=True, slots=True)
+class Vitals:
+    """`readiness` tells, for each thing this process needs, whether it answers; `counts` what the store holds.
+    Each is given five seconds."""
+
     readiness: Callable[[], Awaitable[Mapping[str, bool]]]
+    counts: Callable[[], Awaitable[Mapping[str, int]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +53,6 @@ class Door:
 
     rooms: Rooms
     turnstile: Turnstile
-    measures: Measures
 
 
 async def door_of(request: Request) -> Door:
@@ -55,9 +61,24 @@ async def door_of(request: Request) -> Door:
     return door
 
 
+@dataclass(frozen=True, slots=True)
+class Pulse:
+    """What the pages of health keep."""
+
+    vitals: Vitals
+    measures: Measures
+
+
+async def pulse_of(request: Request) -> Pulse:
+    pulse = request.app.state.pulse
+    assert isinstance(pulse, Pulse)
+    return pulse
+
+
 async def rooms_of(request: Request) -> Rooms:
     return (await door_of(request)).rooms
 
 
 InDoor = Annotated[Door, Depends(door_of)]
+InPulse = Annotated[Pulse, Depends(pulse_of)]
 InRooms = Annotated[Rooms, Depends(rooms_of)]

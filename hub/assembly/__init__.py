@@ -1,0 +1,39 @@
+"""Assembly: from settings to a running hub. The only room that names adapters; nobody but the command line
+knows it.
+
+`files` reads what an operator wrote, `ground` opens store and keyring, `house` builds the rooms on it, `roles`
+runs them.
+"""
+
+from hub.adapters.partners.files import read_partners_file
+from hub.adapters.partners.written import ExportForm, write_export, written
+from hub.adapters.pictures.coverage import render as render_coverage
+from hub.adapters.rules.territory import load_territory
+from hub.adapters.rules.vintages import fetched, list_vintages
+from hub.adapters.rules.vintages import update as update_territory
+from hub.assembly.files import declared_rules, faults, findings, rules_folder
+from hub.assembly.ground import Ground, ground, has_store
+from hub.assembly.roles import Role, Running, run, settle_memory
+
+__all__ = [
+    "ExportForm",
+    "Ground",
+    "Role",
+    "Running",
+    "declared_rules",
+    "faults",
+    "fetched",
+    "findings",
+    "ground",
+    "has_store",
+    "list_vintages",
+    "load_territory",
+    "read_partners_file",
+    "render_coverage",
+    "rules_folder",
+    "run",
+    "settle_memory",
+    "update_territory",
+    "write_export",
+    "written",
+]

@@ -1,0 +1,82 @@
+"""What lies in files: the operator's rules and partners, and what is wrong with them or with the settings."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from hub.adapters.rules.declared import Declared, read_declared, remembering
+from hub.adapters.rules.territory import read_territory
+from hub.domain.errors import RuleBookError, SettingsError
+from hub.domain.review import Finding, Severity
+from hub.domain.territory import Territory
+from hub.ports.connector import Connector, Surroundings
+from hub.services import declaration
+from hub.services.declaration import flaws_in_partners
+from hub.services.import_plans import Checks
+from hub.settings import Settings
+
+
+def declared(settings: Settings, territory: Callable[[bytes], Territory] | None = None) -> Declared:
+    """Read every file. Raises RuleBookError."""
+    read = remembering(read_territory) if territory is None else territory
+    return read_declared(rules_folder(settings), settings.rules_most, settings.partners, read)
+
+
+def declared_rules(settings: Settings, territory: Callable[[bytes], Territory] | None = None) -> Declared:
+    """The same without the partners file."""
+    return declared(settings.model_copy(update={"partners": None}), territory)
+
+
+def faults(settings: Settings) -> list[str]:
+    """What `hub check` finds: a sentence for each fault in settings, rules, cases and partners."""
+    try:
+        files = declared(settings)
+        told = [finding.sentence for finding in _reviewed(files) if finding.severity is Severity.FAULT]
+        return [*flaws_in(settings), *told, *flaws_in_partners(files, checks())]
+    except RuleBookError as error:
+        return str(error).splitlines()
+
+
+def findings(settings: Settings) -> Sequence[Finding]:
+    """What is to be said of the rule files and their cases, by themselves."""
+    try:
+        return _reviewed(declared_rules(settings))
+    except RuleBookError as error:
+        return declaration.faults(error)
+
+
+def _reviewed(files: Declared) -> Sequence[Finding]:
+    files.check()
+    # Those whom a partners file names need not be all there are.
+    return declaration.findings(files, files.book(), None, datetime.now(UTC))
+
+
+def flaws_in(settings: Settings) -> list[str]:
+    """What contradicts itself in the settings."""
+    if (settings.tls_certificate is None) != (settings.tls_key is None):
+        return ["TLS needs both HUB_TLS_CERTIFICATE and HUB_TLS_KEY"]
+    return []
+
+
+def rules_folder(settings: Settings) -> Path:
+    if settings.rules is not None:
+        return settings.rules
+    spec = importlib.util.find_spec("routing_rules")
+    if spec is None or spec.origin is None:
+        raise SettingsError("no rules folder: set HUB_RULES")
+    return Path(spec.origin).parent
+
+
+def connectors(surroundings: Surroundings) -> dict[str, Connector]:
+    """Every connector that is installed, by channel."""
+    return {point.name: point.load()(surroundings) for point in entry_points(group="hub.connectors")}
+
+
+def checks() -> Checks:
+    """What each channel's connector finds wrong with an endpoint."""
+    known = connectors(Surroundings(link=lambda *_: "", now=lambda: 0.0))
+    return {channel: connector.check for channel, connector in known.items()}

@@ -1,0 +1,170 @@
+"""What every command and every role stands on: an opened store and keyring, and the rooms that only need these."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from hub.adapters.keys.local import LocalKeyring
+from hub.adapters.postgres.database import Database
+from hub.adapters.postgres.embedded import EmbeddedPostgres
+from hub.adapters.postgres.ledger import PostgresLedger
+from hub.adapters.postgres.migrations import migrate
+from hub.adapters.postgres.partners import PostgresPartners
+from hub.adapters.postgres.received import PostgresReceived
+from hub.adapters.postgres.replays import PostgresReplays
+from hub.adapters.postgres.rule_books import PostgresRuleBooks
+from hub.adapters.postgres.tokens import PostgresTokens
+from hub.adapters.postgres.views import PostgresViews
+from hub.adapters.rules.declared import remembering
+from hub.adapters.rules.territory import read_territory
+from hub.assembly.files import checks, declared_rules
+from hub.domain.errors import RuleBookError, SettingsError
+from hub.domain.review import Finding
+from hub.domain.rule_book import RuleBook
+from hub.domain.rules import Subscription, Succession
+from hub.domain.territory import Territory
+from hub.ports.keyring import Keyring
+from hub.ports.store import Change, Item, ItemKind, Ledger, Partners, Replays
+from hub.ports.tokens import Tokens
+from hub.ports.views import ReceivedViews, Views
+from hub.services import declaration
+from hub.services.declaration import DeclarationRoom
+from hub.services.editions import EditionRoom, Proposal
+from hub.services.endpoints import EndpointRoom
+from hub.services.onboarding import OnboardingRoom
+from hub.settings import Settings
+from hub.wire import difference, items, read_change, subscription_in, succession_in
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """An opened store and keyring. `notice`: a sentence for the operator about where the data lie.
+    `territory` reads a dataset."""
+
+    settings: Settings
+    database: Database
+    keyring: Keyring
+    embedded: EmbeddedPostgres | None
+    territory: Callable[[bytes], Territory]
+
+    @property
+    def notice(self) -> str | None:
+        return None if self.embedded is None else self.embedded.notice
+
+    @property
+    def views(self) -> Views:
+        return PostgresViews(self.database)
+
+    @property
+    def tokens(self) -> Tokens:
+        return PostgresTokens(self.database)
+
+    @property
+    def replays(self) -> Replays:
+        return PostgresReplays(self.database)
+
+    @property
+    def ledger(self) -> Ledger:
+        return PostgresLedger(self.database)
+
+    @property
+    def partners(self) -> Partners:
+        return PostgresPartners(self.database)
+
+    @property
+    def received(self) -> ReceivedViews:
+        return PostgresReceived(self.database)
+
+    @property
+    def editions(self) -> EditionRoom:
+        lead = timedelta(seconds=self.settings.rules_lead)
+        return EditionRoom(PostgresRuleBooks(self.database), self.read, difference, lead)
+
+    @property
+    def declaration(self) -> DeclarationRoom:
+        return DeclarationRoom(self.editions, self.partners, EndpointRoom(self.keyring).seal, checks())
+
+    async def imagined(self) -> RuleBook:
+        """What the rule files would make of the rule book; their cases are not tried. Raises RuleBookError."""
+        files = await asyncio.to_thread(declared_rules, self.settings, self.territory)
+        await asyncio.to_thread(files.check)
+        return (await self.editions.propose(files.rule_items())).book
+
+    async def propose(self) -> tuple[Sequence[Finding], Proposal | None]:
+        """What the rule files would make of the rule book; None when one of the findings is a fault."""
+        try:
+            files = await asyncio.to_thread(declared_rules, self.settings, self.territory)
+        except RuleBookError as error:
+            return declaration.faults(error), None
+        return await self.declaration.propose(files, datetime.now(UTC))
+
+    @property
+    def onboarding(self) -> OnboardingRoom:
+        return OnboardingRoom(
+            self.partners,
+            PostgresRuleBooks(self.database),
+            EndpointRoom(self.keyring),
+            read=self.read,
+            write=_wish_items,
+            checks=checks(),
+            lead=timedelta(seconds=self.settings.rules_lead),
+        )
+
+    def read(self, book: RuleBook | None, change: Change) -> RuleBook:
+        """What a change makes of a rule book. Raises RuleBookError."""
+        return read_change(book, change, self.territory)
+
+
+def has_store(settings: Settings) -> bool:
+    """Whether there is a store to look into; one that is away is there as well."""
+    return settings.database_url is not None or (settings.folder / "postgres").exists()
+
+
+@asynccontextmanager
+async def ground(settings: Settings, *, alone: bool) -> AsyncIterator[Ground]:
+    """`alone`: the folder is this process's own (`hub run`); else a running hub's server is joined."""
+    async with AsyncExitStack() as stack:
+        settings.folder.mkdir(parents=True, exist_ok=True)
+        embedded = None
+        if settings.database_url is not None:
+            dsn = settings.database_url.get_secret_value()
+        else:
+            embedded = EmbeddedPostgres(
+                settings.folder / "postgres", run_as=os.environ.get("HUB_POSTGRES_USER")
+            )
+            found = None if alone else await embedded.running()
+            dsn = found if found is not None else await stack.enter_async_context(_started(embedded))
+        await migrate(dsn)
+        database = await Database.open(dsn, settings.database_connections)
+        stack.push_async_callback(database.close)
+        keyring = await _keyring(settings, database)
+        yield Ground(settings, database, keyring, embedded, remembering(read_territory))
+
+
+@asynccontextmanager
+async def _started(embedded: EmbeddedPostgres) -> AsyncIterator[str]:
+    async with embedded:
+        yield embedded.dsn
+
+
+def _wish_items(subscriptions: Iterable[Subscription], successions: Iterable[Succession]) -> Iterable[Item]:
+    told = items((), map(subscription_in, subscriptions), map(succession_in, successions), ("", b""))
+    return (item for item in told.values() if item.kind is not ItemKind.TERRITORY)
+
+
+async def _keyring(settings: Settings, database: Database) -> Keyring:
+    if settings.key is not None:
+        return LocalKeyring.from_base64(settings.key.get_secret_value())
+    if settings.key_file is not None:
+        return LocalKeyring.from_file(settings.key_file, create=False)
+    path = settings.folder / "hub.key"
+    counts = await PostgresViews(database).counts()
+    if not path.exists() and counts["submissions.accepted"]:
+        # A new key would open nothing of what is there, and nobody would notice before the first attempt.
+        raise SettingsError(f"{path} is gone, and what was accepted is sealed under it: put it back")
+    return LocalKeyring.from_file(path, create=True)

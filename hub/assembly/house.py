@@ -1,0 +1,185 @@
+"""The house: every room of the hub on one ground, each built when a role first asks for it."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from functools import cached_property
+
+from starlette.types import ASGIApp
+
+from hub.adapters.objects.local import LocalAttachments
+from hub.adapters.postgres.intake import PostgresIntake
+from hub.adapters.postgres.lanes import PostgresLanes
+from hub.adapters.postgres.log import PostgresLog
+from hub.adapters.postgres.mailboxes import PostgresMailboxes
+from hub.adapters.postgres.registry import PostgresRegistry
+from hub.adapters.postgres.rule_books import PostgresRuleBooks
+from hub.adapters.postgres.tray import PostgresTray
+from hub.adapters.system.clock import SystemClock
+from hub.assembly.files import connectors
+from hub.assembly.ground import Ground
+from hub.domain.retry import RetryPolicy
+from hub.entrypoints.http.app import build
+from hub.entrypoints.http.limits import Limits
+from hub.entrypoints.http.links import Links
+from hub.entrypoints.http.rooms import Rooms, Vitals
+from hub.entrypoints.http.server import Listening
+from hub.ports.attachments import Attachments
+from hub.ports.connector import Surroundings
+from hub.ports.log import Log
+from hub.services.dispatch import DispatchRoom, Pace
+from hub.services.endpoints import EndpointRoom
+from hub.services.intake import IntakeRoom
+from hub.services.library import Library
+from hub.services.outgoing import OutgoingRoom
+from hub.services.parcels import ParcelRoom
+from hub.services.registration import RegistrationRoom
+from hub.services.replay import ReplayRoom
+from hub.services.routing import RoutingRoom
+from hub.services.sweep import SweepRoom
+from hub.settings import Settings
+from hub.wire import read_decision_record, read_submission_record, write_decision, write_submission
+
+
+class House:
+    """`stack` closes what a room opened."""
+
+    def __init__(self, base: Ground, stack: AsyncExitStack) -> None:
+        self.base = base
+        self.clock = SystemClock()
+        self.rule_books = PostgresRuleBooks(base.database)
+        self.library = Library(self.rule_books, base.read)
+        self._stack = stack
+
+    @property
+    def settings(self) -> Settings:
+        return self.base.settings
+
+    @property
+    def url(self) -> str:
+        return Listening(
+            self.settings.host, self.settings.port, self.settings.tls_certificate is not None
+        ).url
+
+    # --- what several rooms share ---
+
+    @cached_property
+    def log(self) -> Log:
+        return PostgresLog(self.base.database, self.settings.log_partitions)
+
+    @cached_property
+    def attachments(self) -> Attachments:
+        return LocalAttachments(self.settings.folder / "attachments")
+
+    @cached_property
+    def accepted(self) -> PostgresIntake:
+        return PostgresIntake(self.base.database)
+
+    @cached_property
+    def parcels(self) -> ParcelRoom:
+        return ParcelRoom(self.attachments, self.base.keyring, self.library.title)
+
+    @cached_property
+    def links(self) -> Links:
+        lifetime = timedelta(seconds=self.settings.link_lifetime)
+        return Links(self.base.keyring, self.settings.public_url or self.url, lifetime, self.clock.now)
+
+    # --- the rooms, in the order of the journey ---
+
+    @cached_property
+    def intake(self) -> IntakeRoom:
+        return IntakeRoom(self.accepted, self.attachments, self.base.keyring, self.library)
+
+    @cached_property
+    def outgoing(self) -> OutgoingRoom:
+        tray = PostgresTray(self.base.database)
+        self._stack.push_async_callback(tray.close)
+        return OutgoingRoom(tray, self.log, write_submission)
+
+    @cached_property
+    def routing(self) -> RoutingRoom:
+        return RoutingRoom(self.log, self.library, read_submission_record, write_decision)
+
+    @cached_property
+    def registration(self) -> RegistrationRoom:
+        return RegistrationRoom(PostgresRegistry(self.base.database), read_decision_record)
+
+    @cached_property
+    def dispatch(self) -> DispatchRoom:
+        settings = self.settings
+        known = connectors(Surroundings(link=self.links.link, now=self.clock.now))
+        lanes = PostgresLanes(self.base.database)
+        for connector in known.values():
+            self._stack.push_async_callback(connector.close)
+        self._stack.push_async_callback(lanes.close)
+        return DispatchRoom(
+            worker=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}",
+            lanes=lanes,
+            connectors=known,
+            parcels=self.parcels,
+            clock=self.clock,
+            policy=lambda _: _policy(settings),
+            open_secrets=EndpointRoom(self.base.keyring).open,
+            pace=Pace(settings.lanes_at_once, settings.page, timedelta(seconds=settings.lease)),
+        )
+
+    @cached_property
+    def replay(self) -> ReplayRoom:
+        return ReplayRoom(self.base.replays, self.clock)
+
+    @cached_property
+    def sweep(self) -> SweepRoom:
+        return SweepRoom(self.attachments, self.accepted)
+
+    # --- the door ---
+
+    @cached_property
+    def vitals(self) -> Vitals:
+        return Vitals(self._readiness, self.base.views.counts)
+
+    def door(self) -> ASGIApp:
+        """The whole HTTP API."""
+        rooms = Rooms(
+            intake=self.intake,
+            library=self.library,
+            views=self.base.views,
+            tokens=self.base.tokens,
+            replays=self.base.replays,
+            mailboxes=PostgresMailboxes(self.base.database),
+            parcels=self.parcels,
+            links=self.links,
+            attachments=self.attachments,
+            clock=self.clock,
+            limits=_limits(self.settings),
+        )
+        return build(rooms, self.vitals)
+
+    async def _readiness(self) -> Mapping[str, bool]:
+        """The store answers, and a rule book is in force. Raises nothing but HubError."""
+        await self.library.refresh()
+        server = self.base.embedded is None or self.base.embedded.lives
+        return {"store": server, "rule_book": (await self.library.newest()).number > 0}
+
+
+def _policy(settings: Settings) -> RetryPolicy:
+    return RetryPolicy(
+        tuple(timedelta(seconds=wait) for wait in settings.retry_waits),
+        timedelta(seconds=settings.attempt_limit),
+    )
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        body=settings.body_limit,
+        document=settings.json_limit,
+        rate=settings.rate_limit,
+        burst=max(int(settings.rate_limit), 1),
+        in_flight=settings.in_flight_limit,
+        longest_post=settings.post_time,
+        reserve=settings.disk_reserve,
+    )

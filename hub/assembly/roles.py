@@ -1,0 +1,176 @@
+"""Roles: what one process of the hub does, all of it or a part; and running it until it is stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+
+from starlette.types import ASGIApp
+
+from hub.adapters.postgres.migrations import store_id
+from hub.assembly.files import declared, flaws_in
+from hub.assembly.ground import Ground, ground
+from hub.assembly.house import House
+from hub.domain.errors import SettingsError, Unavailable
+from hub.entrypoints import workers
+from hub.entrypoints.http.app import build_vitals
+from hub.entrypoints.http.server import serve
+from hub.settings import Settings
+
+
+class Role(StrEnum):
+    """Each may run in as many processes as wanted; every process has a door, at which health and metrics
+    are told."""
+
+    INTAKE = "intake"
+    """The whole HTTP API: what senders, partners and operators knock at."""
+    OUTGOING = "outgoing"
+    ROUTING = "routing"
+    REGISTRATION = "registration"
+    DISPATCH = "dispatch"
+    UPKEEP = "upkeep"
+    """Replays, trimming the log, letting go of rule books, sweeping the attachment store."""
+
+
+Life = Callable[[], Awaitable[None]]
+Stopping = asyncio.Event
+
+
+def _refreshing(house: House, stopping: Stopping) -> Mapping[str, Life]:
+    return {"refresh": lambda: workers.refresh(house.library, stopping)}
+
+
+def _routing(house: House, stopping: Stopping) -> Mapping[str, Life]:
+    life: Life = lambda: workers.route(house.routing, house.log, stopping)  # noqa: E731  # one of a table
+    return {"routing": life, **_refreshing(house, stopping)}
+
+
+def _upkeep(house: House, stopping: Stopping) -> Mapping[str, Life]:
+    return {
+        "replay": lambda: workers.replay(house.replay, stopping),
+        "trim": lambda: workers.trim(house.log, stopping),
+        "prune": lambda: workers.prune(house.rule_books, stopping),
+        "sweep": lambda: workers.sweep(house.sweep, stopping),
+    }
+
+
+_LIVES: Mapping[Role, Callable[[House, Stopping], Mapping[str, Life]]] = {
+    Role.INTAKE: _refreshing,
+    Role.OUTGOING: lambda house, stopping: {
+        "outgoing": lambda: workers.carry_letters(house.outgoing, stopping)
+    },
+    Role.ROUTING: _routing,
+    Role.REGISTRATION: lambda house, stopping: {
+        "registration": lambda: workers.register(house.registration, house.log, stopping)
+    },
+    Role.DISPATCH: lambda house, stopping: {
+        "dispatch": lambda: house.dispatch.run(stopping, house.settings.stop_grace),
+        **_refreshing(house, stopping),
+    },
+    Role.UPKEEP: _upkeep,
+}
+
+_WITH_ATTACHMENTS = frozenset({Role.INTAKE, Role.DISPATCH, Role.UPKEEP})
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """Told when the hub is ready to be used. `notices`: sentences for the operator."""
+
+    url: str
+    roles: Collection[Role]
+    notices: tuple[str, ...]
+    snapshot: int
+
+
+async def run(
+    settings: Settings,
+    stopping: Stopping,
+    ready: Callable[[Running], None],
+    roles: Collection[Role] = frozenset(Role),
+) -> None:
+    """These roles in this process, until `stopping` is set. Raises SettingsError, RuleBookError or
+    Unavailable when it cannot start."""
+    if found := [*flaws_in(settings), *_flaws_in_roles(settings, roles)]:
+        raise SettingsError("\n".join(found))
+    reading = asyncio.create_task(asyncio.to_thread(declared, settings))
+    async with AsyncExitStack() as stack:
+        # The database starts meanwhile.
+        stack.callback(reading.cancel)
+        base = await stack.enter_async_context(ground(settings, alone=True))
+        if not _WITH_ATTACHMENTS.isdisjoint(roles):
+            await _check_attachments(base)
+        notices = await base.declaration.begin(reading)
+        house = House(base, stack)
+        snapshot = (await house.library.newest()).number
+        app = house.door() if Role.INTAKE in roles else build_vitals(house.vitals)
+        lives = {
+            name: life
+            for role in Role
+            if role in roles
+            for name, life in _LIVES[role](house, stopping).items()
+        }
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(_watch(base, stopping), name="watch")
+            for name, life in lives.items():
+                tasks.create_task(workers.keep(name, life, stopping), name=name)
+            async with _door(settings, app):
+                settle_memory()
+                where = () if base.notice is None else (base.notice,)
+                ready(Running(house.url, roles, (*where, *notices), snapshot))
+                await stopping.wait()
+
+
+def _flaws_in_roles(settings: Settings, roles: Collection[Role]) -> list[str]:
+    if settings.database_url is None and set(roles) != set(Role):
+        return ["roles apart from each other need a store that all of them reach: set HUB_DATABASE_URL"]
+    return []
+
+
+@asynccontextmanager
+async def _door(settings: Settings, app: ASGIApp) -> AsyncIterator[None]:
+    """Raises SettingsError when the address cannot be had, or the certificate not be used."""
+    tls = (settings.tls_certificate, settings.tls_key)
+    async with AsyncExitStack() as stack:
+        try:
+            door = serve(app, settings.host, settings.port, *tls, settings.stop_grace)
+            await stack.enter_async_context(door)
+        except OSError as error:
+            where = f"the HTTP door at {settings.host}:{settings.port}"
+            raise SettingsError(f"{where} cannot be opened: {error.strerror}") from error
+        yield
+
+
+async def _check_attachments(base: Ground) -> None:
+    """The sweep removes what the store does not name: with another store it would remove everything. Raises
+    SettingsError when the attachments here belong to another one."""
+    mark = base.settings.folder / "attachments.store"
+    store = await store_id(base.database)
+    told = mark.read_text("ascii").strip() if mark.exists() else ""
+    if not told:
+        mark.write_text(f"{store}\n", encoding="ascii")
+    elif told != store:
+        raise SettingsError(
+            f"the attachments in {base.settings.folder} belong to another database than this one: set"
+            " HUB_DATABASE_URL or HUB_FOLDER as they were"
+        )
+
+
+def settle_memory() -> None:
+    """What is loaded by now (the territory, the rule book) stays: the collector need not walk through its
+    half million objects again and again, nor after every 700 of the small ones that a request makes."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+
+
+async def _watch(base: Ground, stopping: asyncio.Event) -> None:
+    """Ends the hub when its embedded database has ended: whoever started the hub starts both again."""
+    while base.embedded is not None and not stopping.is_set():
+        if not base.embedded.lives:
+            raise Unavailable("the embedded database has ended; start the hub again")
+        await workers.rest(stopping, 1.0)
