@@ -139,6 +139,10 @@ class Views(Protocol):
         """One delivery with all its parcel is made of, whatever its state."""
         ...
 
+    async def moved_away(self, subscriber: Subscriber, delivery: UUID) -> bool:
+        """Whether it was this partner's, and is now, by successions, another's."""
+        ...
+
     async def counts(self) -> dict[str, int]:
         """Gauges for metrics: `submissions.accepted`, `submissions.undecided` (no decision is registered),
         `deliveries.<state>`, `tray.letters`."""

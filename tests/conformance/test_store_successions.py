@@ -830,6 +830,32 @@ async def test_from_the_instant_of_its_succession_a_partner_reads_and_acknowledg
     ]
 
 
+async def test_who_is_succeeded_is_told_what_was_its_own_and_nobody_else_is(
+    database: Database, lanes: PostgresLanes
+) -> None:
+    [name] = await plant(database, [1], channel="mailbox")
+    views = PostgresViews(database)
+
+    async def told() -> list[int]:
+        return [number for number in (1, 2, 3, 4) if await views.moved_away(subscriber(number), name)]
+
+    assert await told() == []
+    await succeed(database, {1: 2})
+    assert await told() == [1]
+    await serve(lanes)
+    assert await told() == [1]
+    await succeed(database, {2: 3})
+    assert await told() == [1, 2]
+    await serve(lanes)
+    assert await told() == [1, 2]
+    # It comes back to who had it first.
+    await succeed_no_more(database, 1)
+    await succeed_no_more(database, 2)
+    await succeed(database, {3: 1})
+    assert await told() == [2, 3]
+    assert await views.moved_away(subscriber(1), uuid4()) is False
+
+
 async def test_what_was_handed_over_on_another_channel_stays_where_it_arrived(
     database: Database, lanes: PostgresLanes
 ) -> None:

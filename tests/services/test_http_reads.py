@@ -15,12 +15,16 @@ import pytest
 import pytest_asyncio
 
 from hub.adapters.postgres.lanes import PostgresLanes
+from hub.adapters.postgres.rule_books import PostgresRuleBooks
 from hub.domain.delivery import Conclusion, Refused
 from hub.domain.lifecycle import State
+from hub.ports.store import Change, Item, ItemKind
+from schemas.models.rules import SuccessionIn
 from tests.services.http_world import OTHER_SENDER, SENDER, Answer, World, inline, offer, open_world
 from tests.unit.samples import BONNEVILLE, MINISTRY
 
 NOWHERE = str(uuid4())
+STRANGER = "11001401600015-1"
 CONTENT = bytes(range(256)) * 20
 
 
@@ -213,6 +217,59 @@ async def test_a_partner_acknowledges_nothing_of_another_s(world: World) -> None
     assert theirs.status == 404
     assert same_answer(theirs, nothing)
     assert len(await mailbox(world)) == 1
+
+
+async def test_what_moved_to_a_successor_is_gone_for_whoever_had_it_and_nothing_is_told_of_who_has_it(
+    world: World,
+) -> None:
+    await accepted(world, "d-1")
+    await accepted(world, "d-2")
+    acknowledged, lies = await mailbox(world)
+    await acknowledge(world, acknowledged["delivery"], "bonneville")
+    told = SuccessionIn(former=str(BONNEVILLE), subscriber=STRANGER).model_dump_json(
+        exclude={"former"}, exclude_defaults=True
+    )
+    succession = Item(ItemKind.SUCCESSION, str(BONNEVILLE), told.encode())
+    await PostgresRuleBooks(world.database).publish(
+        Change((succession,)), 1, timedelta(0), "essai", "fusion de communes"
+    )
+    file = f"/v1/parcels/{lies['delivery']}/attachments/1"
+    # At once, and when it lies there.
+    for _ in range(2):
+        for answer in (
+            await acknowledge(world, lies["delivery"], "bonneville"),
+            await acknowledge(world, acknowledged["delivery"], "bonneville"),
+            await world.call("GET", file, "bonneville"),
+        ):
+            assert (answer.status, answer.json["type"]) == (410, "urn:aiguillage:problem:moved")
+            assert STRANGER.partition("-")[0] not in answer.body.decode() + str(answer.headers)
+        for answer in (
+            await acknowledge(world, lies["delivery"], "ministry"),
+            await acknowledge(world, NOWHERE, "bonneville"),
+            await world.call("GET", file, "ministry"),
+        ):
+            assert answer.status == 404
+        assert await mailbox(world) == []
+        await move_all(world)
+    (moved,) = await mailbox(world, "stranger")
+    assert moved["delivery"] == lies["delivery"]
+    assert (await world.call("GET", file, "stranger")).body == CONTENT
+    assert (await acknowledge(world, lies["delivery"], "stranger")).status == 200
+    # What nobody has any more is not there, whoever had it.
+    await execute(world, "UPDATE delivery SET state = 'withdrawn' WHERE id = $1", UUID(lies["delivery"]))
+    assert (await world.call("GET", file, "bonneville")).status == 404
+
+
+async def acknowledge(world: World, delivery: str, who: str) -> Answer:
+    return await world.call("POST", f"/v1/mailbox/{delivery}/acknowledge", who)
+
+
+async def move_all(world: World) -> None:
+    lanes = PostgresLanes(world.database)
+    minute = timedelta(minutes=1)
+    for lane in await lanes.lease("essai", 100, minute):
+        await lanes.claim("essai", lane.id, 100, timedelta(0))
+        await lanes.conclude("essai", lane.id, [])
 
 
 async def test_mailboxes_are_for_partners(world: World) -> None:

@@ -110,6 +110,13 @@ class PostgresViews:
 
         return await self._database.once(work)
 
+    async def moved_away(self, subscriber: Subscriber, delivery: UUID) -> bool:
+        async def work(connection: Connection) -> bool:
+            found: bool = await connection.fetchval(_MOVED_AWAY, str(subscriber), delivery)
+            return found
+
+        return await self._database.once(work)
+
     async def counts(self) -> dict[str, int]:
         """Every state is there, with 0 too: a gauge that vanishes is no zero."""
 
@@ -274,6 +281,18 @@ _PARCEL = f"""
     SELECT successor_in_force(delivery.subscriber) AS owner, delivery.state, {CLAIM_COLUMNS}
     {_THEIR_SUBMISSION}
     WHERE delivery.id = $1
+"""
+
+
+# Also what is on its way, or stays where it is while its partner is succeeded.
+_MOVED_AWAY = """
+    SELECT EXISTS (
+        SELECT FROM delivery
+        WHERE id = $2 AND successor_in_force(subscriber) <> $1 AND (
+            subscriber = $1
+            OR EXISTS (SELECT FROM moved WHERE moved.delivery = delivery.id AND moved.subscriber = $1)
+        )
+    )
 """
 
 

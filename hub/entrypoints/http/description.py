@@ -26,6 +26,7 @@ _TELLS: Mapping[int, str] = {
     404: "There is no such thing, or it belongs to somebody else.",
     408: "The body took too long.",
     409: "This external id was used before for other content, which stands.",
+    410: "It was this partner's, and followed to whoever took its place (`moved`).",
     413: "More bytes than are taken here.",
     415: "The body is of another media type.",
     416: "The range lies outside the file.",

@@ -12,7 +12,7 @@ from hub.domain.errors import MissingKey, Tampered
 from hub.entrypoints.http.access import Partner
 from hub.entrypoints.http.answers import parcel_answer
 from hub.entrypoints.http.description import problems
-from hub.entrypoints.http.problems import not_found
+from hub.entrypoints.http.problems import moved, not_found
 from hub.entrypoints.http.receiving import JSON
 from hub.entrypoints.http.rooms import InRooms, Rooms
 from hub.ports.views import MailboxItem
@@ -37,14 +37,15 @@ def routes() -> APIRouter:
         post_acknowledge,
         methods=["POST"],
         response_model=AcknowledgementAnswer,
-        responses=problems(401, 403, 404, 422, 503),
+        responses=problems(401, 403, 404, 410, 422, 503),
     )
     return router
 
 
 async def get_mailbox(partner: Partner, rooms: InRooms, query: Annotated[MailboxQuery, Query()]) -> Response:
     """The partner's parcels that it has not acknowledged, by their sequence numbers, with a link to each
-    file. A gap in the numbers is a parcel that was acknowledged, withdrawn, or purged."""
+    file. A gap in the numbers is a parcel that was acknowledged, withdrawn, or purged, or that moved to
+    whoever took this partner's place."""
     items = await rooms.views.mailbox(partner.subscriber, query.after, query.limit)
     parcels = [parcel for item in items if (parcel := _parcel(rooms, item)) is not None]
     answer = MailboxAnswer(
@@ -67,7 +68,9 @@ def _parcel(rooms: Rooms, item: MailboxItem) -> ParcelAnswer | None:
 async def post_acknowledge(partner: Partner, rooms: InRooms, delivery: str) -> Response:
     """The partner has the parcel. Saying it again is harmless."""
     name = read_id(delivery)
-    if name is None or name not in await rooms.mailboxes.acknowledge(partner.subscriber, [name]):
+    if name is None:
         raise not_found()
+    if name not in await rooms.mailboxes.acknowledge(partner.subscriber, [name]):
+        raise moved() if await rooms.views.moved_away(partner.subscriber, name) else not_found()
     answer = AcknowledgementAnswer(delivery=name, state="acknowledged")
     return Response(answer.model_dump_json(), media_type=JSON)

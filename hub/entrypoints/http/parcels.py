@@ -20,7 +20,7 @@ from hub.domain.identity import Subscriber
 from hub.domain.lifecycle import State
 from hub.entrypoints.http.access import Credentials, a_partner, identity_of, unknown
 from hub.entrypoints.http.description import Responses, problems
-from hub.entrypoints.http.problems import Problem, not_found
+from hub.entrypoints.http.problems import Problem, moved, not_found
 from hub.entrypoints.http.rooms import InRooms, Rooms
 from hub.ports.connector import ParcelFile
 from hub.wire import read_id
@@ -42,7 +42,7 @@ def routes() -> APIRouter:
 
 
 def _responses() -> Responses:
-    told = problems(401, 403, 404, 416, 422, 503)
+    told = problems(401, 403, 404, 410, 416, 422, 503)
     bytes_: dict[str, Any] = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
     told[200] = {"description": "The file, with its digest in `ETag` and `Repr-Digest`.", "content": bytes_}
     told[206] = {"description": "One range of it.", "content": bytes_}
@@ -103,12 +103,12 @@ async def get_file(
 
 async def _file(rooms: Rooms, owner: Subscriber | None, delivery: UUID, number: int) -> ParcelFile:
     """Raises Problem 404, the same whether there is no such file, or it is another partner's, or the parcel
-    is not its partner's any more, or its keys are destroyed."""
+    is not its partner's any more, or its keys are destroyed; 410 when its partner's place was taken."""
     item = await rooms.views.parcel(delivery)
     if item is None or item.state in NO_LONGER or not item.claim.wrapped_key:
         raise not_found()
     if owner is not None and owner != item.claim.subscriber:
-        raise not_found()
+        raise moved() if await rooms.views.moved_away(owner, delivery) else not_found()
     try:
         file = rooms.parcels.file(item.claim, number)
     except MissingKey:

@@ -119,6 +119,11 @@ def not_found() -> Problem:
     return Problem(404, word, detail)
 
 
+def moved() -> Problem:
+    """Only for whoever a parcel was of before its place was taken: nothing is told of who has it now."""
+    return Problem(410, "moved", "this was yours, and followed to whoever took your place")
+
+
 def _flaws(found: Sequence[Any]) -> Iterable[Flaw]:
     """The framework quotes what was sent in its messages: only where and which rule is kept."""
     for one in found[:50]:
