@@ -23,6 +23,10 @@ from hub.ports.store import Item, ItemKey, KeptPartner, Partners
 from hub.services.editions import EditionRoom, Proposal
 from hub.services.import_plans import Checks
 
+# How often, and after which seconds, a first start looks whether another that wrote partners publishes.
+_LOOKS = 50
+_PAUSE = 0.2
+
 log = structlog.get_logger()
 
 
@@ -72,12 +76,16 @@ class DeclarationRoom:
 
     async def begin(self, reading: Awaitable[Declared]) -> tuple[str, ...]:
         """Before anything else runs: publish the first rule book, if there is none; else a sentence for the
-        operator wherever the files say something else. Raises SettingsError or RuleBookError when there is
-        neither a rule book nor files to make one of."""
+        operator wherever the files say something else. Of several that start at once one publishes; the
+        others overwrite nothing. Raises SettingsError or RuleBookError when there is neither a rule book nor
+        files to make one of."""
         history = await self._editions.history(1)
         if not history:
-            await self._publish_first(await reading)
-            return ()
+            files = await reading
+            if await self._publish_first(files):
+                return ()
+            log.info("rules.published_by_another")
+            return await self._notices(files, (await self._editions.newest()).number)
         newest = history[0].number
         try:
             return await self._notices(await reading, newest)
@@ -101,20 +109,40 @@ class DeclarationRoom:
             return found, None
         return found, proposal
 
-    async def _publish_first(self, files: Declared) -> None:
+    async def _publish_first(self, files: Declared) -> bool:
+        """Whether it was published here, and not by another."""
         await asyncio.to_thread(files.check)
         flaws = [*await asyncio.to_thread(files.failing_cases), *flaws_in_partners(files, self._checks)]
         if flaws:
             raise SettingsError("\n".join(flaws))
         proposal = await self._editions.propose(files.items())
-        if proposal.based_on:
-            return _another_was_first()
-        # Partners come first, so that no decision ever names one that is not known.
-        await self._partners.keep([self._seal(partner) for partner in files.partners or ()])
-        try:
-            await self._editions.publish(proposal, "hub run", "files read at the first start")
-        except Superseded:
-            _another_was_first()
+        for _ in range(_LOOKS):
+            if proposal.based_on or await self._editions.history(1):
+                return False
+            try:
+                # Partners come first, so that no decision ever names one that is not known.
+                if await self._declare(files.partners or ()):
+                    await self._editions.publish(proposal, "hub run", "files read at the first start")
+                    return True
+            except Superseded:
+                # What that process wrote is there now.
+                continue
+            await asyncio.sleep(_PAUSE)
+        raise SettingsError(
+            "partners are known that the files describe otherwise, and there is no rule book: a first start"
+            " with other files broke off. Publish one by hub rules apply, then give hub partners import"
+        )
+
+    async def _declare(self, partners: Sequence[Partner]) -> bool:
+        """Whether all of them are known now as they are told here. One that is known otherwise is another
+        process's, which is about to publish its rule book: nothing is written. Those known already are left
+        alone: a start that died here wrote them. Raises Superseded when another wrote meanwhile."""
+        known = {kept[0].subscriber: kept[0] for kept in await self._partners.list()}
+        fresh = [partner for partner in partners if partner.subscriber not in known]
+        if not all(_is_known(partner, known) for partner in partners if partner.subscriber in known):
+            return False
+        await self._partners.replace([(None, self._seal(partner)) for partner in fresh])
+        return True
 
     async def _notices(self, files: Declared, newest: int) -> tuple[str, ...]:
         rules, wishes = await self._editions.as_declared(files.items())
@@ -125,11 +153,6 @@ class DeclarationRoom:
         if not wishes or not all(_is_known(partner, known) for partner in files.partners or ()):
             notices.append("the partners file says what is not in force: hub partners import FILE --dry-run")
         return tuple(notices)
-
-
-def _another_was_first() -> None:
-    # What that process published is in force.
-    log.info("rules.published_by_another")
 
 
 def findings(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -12,16 +13,18 @@ import pytest
 from hub.adapters.postgres.database import Database
 from hub.adapters.postgres.partners import PostgresPartners
 from hub.adapters.postgres.rule_books import PostgresRuleBooks
-from hub.domain.errors import RuleBookError, SettingsError
+from hub.domain.errors import RuleBookError, SettingsError, Unavailable
 from hub.domain.partner import Endpoint, Partner
 from hub.domain.review import Severity
 from hub.domain.rule_book import RuleBook
 from hub.domain.rules import check_procedure
-from hub.ports.store import Item, ItemKey
+from hub.ports.store import Item, ItemKey, KeptPartner
+from hub.services import declaration
 from hub.services.declaration import DeclarationRoom
 from hub.services.editions import EditionRoom
 from hub.wire import difference, items, procedure, read_change, rule_book
 from schemas.models.rules import ProcedureIn, SubscriptionIn
+from tests.conformance.samples import Obstacle, execute
 from tests.unit.samples import BONNEVILLE, MARIGNIER, MINISTRY, territory
 
 LITTLE = territory()
@@ -81,6 +84,10 @@ class Store:
     editions: EditionRoom
     partners: PostgresPartners
     room: DeclarationRoom
+    database: Database
+
+    def room_with(self, partners: PostgresPartners) -> DeclarationRoom:
+        return _room(self.editions, partners)
 
     async def titles(self) -> list[str]:
         """Of each edition, the oldest first."""
@@ -101,10 +108,13 @@ async def store(fresh_database: Callable[[], str]) -> AsyncIterator[Store]:
         difference,
         timedelta(0),
     )
-    checks = {"mailbox": lambda endpoint: [f"{name} is not known" for name in endpoint.settings]}
-    room = DeclarationRoom(editions, partners, lambda partner: (partner, None, None), checks)
-    yield Store(rule_books, editions, partners, room)
+    yield Store(rule_books, editions, partners, _room(editions, partners), database)
     await database.close()
+
+
+def _room(editions: EditionRoom, partners: PostgresPartners) -> DeclarationRoom:
+    checks = {"mailbox": lambda endpoint: [f"{name} is not known" for name in endpoint.settings]}
+    return DeclarationRoom(editions, partners, lambda partner: (partner, None, None), checks)
 
 
 async def _read(files: Files | RuleBookError) -> Files:
@@ -173,8 +183,72 @@ async def test_who_starts_second_at_the_same_time_leaves_what_the_first_publishe
         await store.room.begin(_read(FILES))
         return Files(_procedure("Acte"), (_partner("Un autre nom"),))
 
-    assert await store.room.begin(while_another_publishes()) == ()
+    rules, partners = await store.room.begin(while_another_publishes())
+    assert "hub rules diff" in rules
+    assert "hub partners import" in partners
     assert await store.titles() == ["Certificat"]
+    assert [kept[0] for kept in await store.partners.list()] == [_partner()]
+
+
+OTHERS = Files(_procedure("Acte"), (_partner("Un autre nom"),))
+
+
+async def test_who_starts_second_leaves_the_partners_of_the_first_whenever_that_one_writes(
+    store: Store,
+) -> None:
+    class Overtaken(PostgresPartners):
+        """Between the look of who writes here and its writing, another starts from the beginning to the end."""
+
+        async def replace(self, changes: Sequence[tuple[KeptPartner | None, KeptPartner]]) -> None:
+            await store.room.begin(_read(FILES))
+            await super().replace(changes)
+
+    second = store.room_with(Overtaken(store.database))
+    notices = await second.begin(_read(OTHERS))
+    assert ["rules diff" in notice for notice in notices] == [True, False]
+    assert await store.titles() == ["Certificat"]
+    assert [kept[0] for kept in await store.partners.list()] == [_partner()]
+
+
+async def test_who_starts_while_another_is_about_to_publish_waits_for_it(store: Store) -> None:
+    async with Obstacle.before(store.database, "rule_book") as obstacle:
+        first = asyncio.create_task(store.room.begin(_read(FILES)))
+        await obstacle.reached()
+        second = asyncio.create_task(store.room.begin(_read(OTHERS)))
+        assert not (await asyncio.wait([second], timeout=0.5))[0]
+        await obstacle.remove()
+        assert await first == ()
+        assert len(await second) == 2
+    assert await store.titles() == ["Certificat"]
+    assert [kept[0] for kept in await store.partners.list()] == [_partner()]
+
+
+async def _die_before_publishing(store: Store, files: Files) -> None:
+    async with Obstacle.before(store.database, "rule_book") as obstacle:
+        starting = asyncio.create_task(store.room.begin(_read(files)))
+        await obstacle.kill(await obstacle.reached())
+        with pytest.raises(Unavailable):
+            await starting
+    await execute(store.database, "DROP TRIGGER obstacle ON rule_book")
+    assert await store.editions.history(1) == []
+    assert len(await store.partners.list()) == 1
+
+
+async def test_a_first_start_that_died_between_partners_and_rules_is_begun_again(store: Store) -> None:
+    await _die_before_publishing(store, FILES)
+    assert await store.room.begin(_read(FILES)) == ()
+    assert await store.titles() == ["Certificat"]
+    assert [kept[0] for kept in await store.partners.list()] == [_partner()]
+
+
+async def test_a_first_start_after_one_of_other_files_that_died_overwrites_nothing_and_says_what_to_do(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(declaration, "_LOOKS", 3)
+    await _die_before_publishing(store, FILES)
+    with pytest.raises(SettingsError, match="hub rules apply"):
+        await store.room.begin(_read(OTHERS))
+    assert await store.editions.history(1) == []
     assert [kept[0] for kept in await store.partners.list()] == [_partner()]
 
 
