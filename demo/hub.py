@@ -32,14 +32,16 @@ class Hub:
     url: str
 
     @classmethod
-    async def start(cls, environment: Mapping[str, str], log: Path) -> Hub:
-        """Raises RuntimeError, with the end of its log, when it does not get ready."""
+    async def start(cls, environment: Mapping[str, str], log: Path, *roles: str) -> Hub:
+        """With these roles, or all of them. Raises RuntimeError, with the end of its log, when it does not get
+        ready."""
         with log.open("ab") as errors:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
                 "hub",
                 "run",
+                *roles,
                 env={**os.environ, **environment},
                 stdout=asyncio.subprocess.PIPE,
                 stderr=errors,

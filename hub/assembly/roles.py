@@ -126,9 +126,14 @@ async def run(
 
 
 def _flaws_in_roles(settings: Settings, roles: Collection[Role]) -> list[str]:
+    found = []
     if settings.database_url is None and set(roles) != set(Role):
-        return ["roles apart from each other need a store that all of them reach: set HUB_DATABASE_URL"]
-    return []
+        found.append("roles apart from each other need a store that all of them reach: set HUB_DATABASE_URL")
+    if settings.public_url is None and Role.DISPATCH in roles and Role.INTAKE not in roles:
+        found.append(
+            "parcels carry links to the HTTP API, which this process does not serve: set HUB_PUBLIC_URL"
+        )
+    return found
 
 
 @asynccontextmanager

@@ -7,7 +7,7 @@ from collections import Counter
 
 import aiohttp
 
-from tests.journeys.world import Stage, accounts, at_rest, kill, post, stage, submission, total
+from tests.journeys.world import accounts, at_rest, fetched, kill, post, stage, submission, total
 
 SUBMISSIONS = 2000
 KILLS_AT = (500, 1200)
@@ -52,7 +52,7 @@ async def test_a_hub_that_is_killed_in_the_middle_makes_each_delivery_under_one_
             counts = await at_rest(hub, session)
             deliveries = await hub.deliveries(session)
         told = await accounts(hub)
-        await _fetched(world)
+        await fetched(world)
         await hub.stop()
 
         # Everything that was answered with a 202 is there, decided, and accounted for.
@@ -68,13 +68,6 @@ async def test_a_hub_that_is_killed_in_the_middle_makes_each_delivery_under_one_
         # What the partners saw: each delivery, under its name; again at most under the same name.
         arrived = {(line["partner"], line["delivery"]) for line in world.arrivals()}
         assert arrived == {(item["subscriber"], item["id"]) for item in deliveries}
-
-
-async def _fetched(world: Stage) -> None:
-    """Receivers answer first and fetch the files by their links afterwards."""
-    async with asyncio.timeout(30):
-        while (await world.receiver.status()).pending:
-            await asyncio.sleep(0.1)
 
 
 async def test_a_hub_that_is_stopped_loses_nothing_and_goes_on_where_it_was() -> None:

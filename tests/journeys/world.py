@@ -58,7 +58,7 @@ async def stage(**settings: str) -> AsyncIterator[Stage]:
             environment = {
                 "HUB_FOLDER": str(folder / "hub"),
                 "HUB_HOST": "127.0.0.1",
-                "HUB_PORT": str(_free_port()),
+                "HUB_PORT": str(free_port()),
                 "HUB_PARTNERS": str(partners),
                 "HUB_LEASE": "2",
                 "HUB_RETRY_WAITS": "0.2,0.5,1,1,1,1",
@@ -137,6 +137,13 @@ async def at_rest(hub: Hub, session: aiohttp.ClientSession, within: float = 60) 
             await asyncio.sleep(0.1)
 
 
+async def fetched(world: Stage) -> None:
+    """Receivers answer first and fetch the files by their links afterwards."""
+    async with asyncio.timeout(30):
+        while (await world.receiver.status()).pending:
+            await asyncio.sleep(0.1)
+
+
 def kill(hub: Hub) -> None:
     os.kill(hub.process.pid, signal.SIGKILL)
 
@@ -167,7 +174,7 @@ def _partners(receiver: Receiver) -> dict[str, Any]:
     }
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as door:
         return int(door.getsockname()[1])
 
