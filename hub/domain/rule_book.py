@@ -6,14 +6,21 @@ them is, is `rules`'; how a decision is found, `matching`'s.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from hub.domain.errors import RuleBookError
 from hub.domain.identity import Subscriber
 from hub.domain.plans import Plan, compile_plan
-from hub.domain.rules import Procedure, Subscription, Succession, check_procedure, check_successions
+from hub.domain.rules import (
+    Named,
+    Procedure,
+    Subscription,
+    Succession,
+    check_procedure,
+    check_successions,
+)
 from hub.domain.territory import Territory
 
 
@@ -45,11 +52,11 @@ class RuleBook:
         names what does not exist, or fallbacks or successions run in a circle."""
         known = _by_code(procedures)
         followed = check_successions(successions)
-        shared = like if like is not None and _on_one_ground(like, followed, territory) else None
+        shared = _still_right(like, followed, territory)
         by_id = _by_id(subscriptions, known)
         plans: dict[str, Plan] = {}
         for code, those in _by_procedure(known, by_id).items():
-            kept = None if shared is None else shared.plans.get(code)
+            kept = shared.get(code)
             if kept is not None and kept.procedure == known[code] and kept.subscriptions == those:
                 plans[code] = kept
             else:
@@ -78,10 +85,36 @@ def _by_code(procedures: Iterable[Procedure]) -> dict[str, Procedure]:
     return known
 
 
-def _on_one_ground(
-    like: RuleBook, successions: Mapping[Subscriber, Succession], territory: Territory
-) -> bool:
-    return like.territory is territory and like.successions == successions
+def _still_right(
+    like: RuleBook | None, successions: Mapping[Subscriber, Succession], territory: Territory
+) -> dict[str, Plan]:
+    """The plans that answer by these successions what they answer by their own, for all they may find."""
+    if like is None or like.territory is not territory:
+        return {}
+    turned = _turned(like.successions, successions)
+    return {
+        code: plan for code, plan in like.plans.items() if not turned or turned.isdisjoint(_found_by(plan))
+    }
+
+
+def _turned(
+    before: Mapping[Subscriber, Succession], after: Mapping[Subscriber, Succession]
+) -> set[Subscriber]:
+    """Whose chain of successions may lead elsewhere: their own is another, or that of one it leads to. Who is
+    none of these passes the same ones before and after."""
+    turned = {former for former in before.keys() | after.keys() if before.get(former) != after.get(former)}
+    while led := {former for former, one in before.items() if one.subscriber in turned} - turned:
+        turned |= led
+    return turned
+
+
+def _found_by(plan: Plan) -> Iterator[Subscriber]:
+    """Also those who are dormant: a succession may wake them."""
+    for subscription in plan.subscriptions:
+        yield subscription.subscriber
+    for rule in plan.procedure.rules:
+        if isinstance(rule.to, Named):
+            yield rule.to.subscriber
 
 
 def _by_id(subscriptions: Iterable[Subscription], known: Mapping[str, Procedure]) -> dict[str, Subscription]:

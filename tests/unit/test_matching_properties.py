@@ -9,6 +9,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 from random import Random
 from typing import NoReturn
@@ -21,7 +22,7 @@ from hub.domain.matching import decide, match, match_all
 from hub.domain.rule_book import RuleBook, Snapshot
 from hub.domain.territory import Level, PlaceType
 from tests.unit.brute_force import Answer, Gets, World, answer
-from tests.unit.random_worlds import INSTANTS, TERRITORY, Case, case
+from tests.unit.random_worlds import INSTANTS, SUBSCRIBERS, TERRITORY, Case, case
 
 WORLDS = range(800)
 
@@ -149,6 +150,48 @@ def test_a_book_that_shares_with_the_one_before_decides_like_one_built_anew() ->
         assert match_all(made.submissions, sharing) == match_all(made.submissions, book(world)), (
             f"seed {seed}"
         )
+
+
+def test_plans_are_shared_only_where_no_chain_of_successions_leads_elsewhere() -> None:
+    shared, turned = 0, 0
+    for seed in WORLDS:
+        before, made = case(seed), case(seed + 1)
+        dice = Random(seed)
+        # One succession goes, comes, or leads elsewhere; all else stays.
+        former = dice.choice(SUBSCRIBERS[:-1])
+        successions = [one for one in before.world.successions if one.former != former]
+        successions += [one for one in made.world.successions if one.former == former]
+        world = replace(before.world, successions=successions)
+        old = book(before.world)
+        sharing = RuleBook.build(world.procedures, world.subscriptions, TERRITORY, successions, like=old)
+        anew = book(world)
+        submissions = before.submissions + made.submissions
+        assert match_all(submissions, sharing) == match_all(submissions, anew), f"seed {seed}"
+        assert sharing.dormant == anew.dormant, f"seed {seed}"
+        if sharing.successions != old.successions:
+            shared += sum(plan is old.plans[code] for code, plan in sharing.plans.items())
+            turned += sum(plan is not old.plans[code] for code, plan in sharing.plans.items())
+        else:
+            assert all(plan is old.plans[code] for code, plan in sharing.plans.items()), f"seed {seed}"
+    assert shared > 50
+    assert turned > 50
+
+
+def test_sharing_from_book_to_book_decides_like_one_built_anew() -> None:
+    for seed in WORLDS[::8]:
+        first = case(seed)
+        sharing, submissions = book(first.world), first.submissions
+        for later in range(1, 5):
+            made = case(seed + later)
+            submissions += made.submissions
+            successions = {one.former: one for one in sharing.successions.values()}
+            for one in made.world.successions[:1]:
+                successions[one.former] = one
+            world = replace(first.world, successions=tuple(successions.values()))
+            sharing = RuleBook.build(
+                world.procedures, world.subscriptions, TERRITORY, world.successions, like=sharing
+            )
+            assert match_all(submissions, sharing) == match_all(submissions, book(world)), f"seed {seed}"
 
 
 def test_deciding_reads_no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
