@@ -474,7 +474,7 @@ async def test_a_name_that_is_taken_is_never_overwritten(
     local: LocalFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stored = await local.attachments.put(chunked(b"the first"), KEY)
-    monkeypatch.setattr("hub.adapters.objects.local.secrets.token_hex", lambda _: stored.name)
+    monkeypatch.setattr("hub.adapters.objects.streams.secrets.token_hex", lambda _: stored.name)
     with pytest.raises(Unavailable):
         await local.attachments.put(chunked(b"the second"), KEY)
     assert await whole(local.attachments, stored.name) == b"the first"

@@ -1,52 +1,46 @@
 """Attachments in a folder of this machine.
 
 Business of this room: sealed files that are whole or absent, whatever happens to the process, the power
-or the disk. Not its business: how sealing works (`hub.adapters.objects.sealing`), and which submission a
-file belongs to.
+or the disk. Not its business: how streams become sealed bytes (`hub.adapters.objects.streams`), and which
+submission a file belongs to.
 
 A file is written as `<name>.writing` beside its place, made durable, and only then linked to its name.
-Names are 128 fresh random bits, spread over 256 sub-folders by their first two digits. All work on
-files, hashing and sealing included, is done in threads of this room's own: a disk that takes its time
-holds up neither the event loop nor whoever else needs a thread.
+Names are spread over 256 sub-folders by their first two digits. All work on files, hashing and sealing
+included, is done in threads of this room's own.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import os
 import re
-import secrets
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
-from typing import ParamSpec, TypeVar
 
-from hub.adapters.objects.sealing import HEADER, Opener, Run, Sealer
+from hub.adapters.objects.sealing import HEADER, Opener, Run
+from hub.adapters.objects.streams import (
+    NAME,
+    NOT_THERE,
+    PAGE,
+    Given,
+    Result,
+    Sealing,
+    Threads,
+    fresh_name,
+    pieces,
+)
 from hub.domain.errors import Unavailable
 from hub.ports.attachments import StoredFile
 from hub.ports.keyring import DataKey
 
-Given = ParamSpec("Given")
-Result = TypeVar("Result")
-
-# What is handed to a thread at once: enough to make the hand-over cheap, little enough to wait for.
-PIECE = 1024 * 1024
-PAGE = 1000
-THREADS = 8
 ROOM_KNOWN = 1.0
 
 WRITING = ".writing"
-NOT_THERE = "the file is not there"
 SHELVES = tuple(f"{number:02x}" for number in range(256))
-
-# Nothing else is ever joined to the folder's path.
-_NAME = re.compile(r"[0-9a-f]{32}")
-_NAME_OR_WRITING = re.compile(r"[0-9a-f]{32}(\.writing)?")
+_NAME_OR_WRITING = re.compile(rf"{NAME.pattern}({re.escape(WRITING)})?")
 
 
 class LocalAttachments:
@@ -57,24 +51,24 @@ class LocalAttachments:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="attachments")
+        self._threads = Threads()
         self._durable: set[Path] = set()
         self._room = 1.0
         self._room_until = 0.0
 
     async def put(self, chunks: AsyncIterator[bytes], key: DataKey) -> StoredFile:
-        name = secrets.token_hex(16)
+        name = fresh_name()
         draft = _Draft(self._shelf(name), name, key)
         try:
-            async with contextlib.aclosing(_pieces(chunks)) as pieces:
-                first, second = await anext(pieces, bytearray()), await anext(pieces, None)
+            async with contextlib.aclosing(pieces(chunks)) as plain:
+                first, second = await anext(plain, bytearray()), await anext(plain, None)
                 if second is None:
                     # Most files are small: one turn in a thread instead of three.
                     return await self._run(self._keep_whole, draft, first)
                 await self._run(self._begin, draft)
                 for piece in (first, second):
                     await self._run(draft.add, piece)
-                async for piece in pieces:
+                async for piece in plain:
                     await self._run(draft.add, piece)
             return await self._run(draft.keep)
         except (Exception, asyncio.CancelledError):
@@ -86,7 +80,7 @@ class LocalAttachments:
     async def read(
         self, name: str, key: DataKey, start: int = 0, end: int | None = None
     ) -> AsyncIterator[bytes]:
-        if not _NAME.fullmatch(name):
+        if not NAME.fullmatch(name):
             raise Unavailable(NOT_THERE)
         reading = _Reading(self._shelf(name), name, key)
         try:
@@ -145,16 +139,9 @@ class LocalAttachments:
         return min(blocks, inodes, 1.0)
 
     async def _run(self, work: Callable[Given, Result], *given: Given.args, **named: Given.kwargs) -> Result:
-        """In a thread, to its end even when cancelled: whoever cleans up or closes afterwards must not
-        meet a thread that still writes. Raises Unavailable where the work raises OSError."""
-        job = asyncio.get_running_loop().run_in_executor(self._threads, partial(work, *given, **named))
+        """In a thread. Raises Unavailable where the work raises OSError."""
         try:
-            return await asyncio.shield(job)
-        except asyncio.CancelledError:
-            while not job.done():
-                with contextlib.suppress(asyncio.CancelledError):
-                    await asyncio.wait([job])
-            raise
+            return await self._threads.run(work, *given, **named)
         except OSError as error:
             raise Unavailable(f"the attachments' folder: {error.strerror or error}") from error
 
@@ -168,9 +155,7 @@ class _Draft:
         self._temporary = shelf / (name + WRITING)
         # What a failure may take away again: a name that was somebody else's is not ours to remove.
         self._ours: list[Path] = []
-        self._sealer = Sealer(key, name)
-        self._sha256 = hashlib.sha256()
-        self._size = 0
+        self._sealing = Sealing(key, name)
         self._descriptor: int | None = None
 
     def begin(self) -> None:
@@ -179,13 +164,11 @@ class _Draft:
         self._ours.append(self._temporary)
 
     def add(self, piece: bytearray) -> None:
-        self._sha256.update(piece)
-        self._size += len(piece)
-        self._write(self._sealer.feed(piece))
+        self._write(self._sealing.add(piece))
 
     def keep(self) -> StoredFile:
         assert self._descriptor is not None
-        self._write(self._sealer.finish())
+        self._write(self._sealing.finish())
         os.fsync(self._descriptor)
         self._close()
         # Not a rename, which overwrites. Killed between these two, a whole file stays under both names.
@@ -194,7 +177,7 @@ class _Draft:
         self._ours.append(final)
         os.unlink(self._temporary)
         _sync_folder(self.shelf)
-        return StoredFile(self._name, self._size, self._sha256.digest())
+        return self._sealing.told()
 
     def discard(self) -> None:
         self._close()
@@ -245,20 +228,6 @@ class _Reading:
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             os.close(descriptor)
-
-
-async def _pieces(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytearray, None]:
-    """The same bytes in pieces of about PIECE, however small or large the chunks are."""
-    held = bytearray()
-    async for chunk in chunks:
-        with memoryview(chunk) as view:
-            for at in range(0, len(chunk), PIECE):
-                held += view[at : at + PIECE]
-                if len(held) >= PIECE:
-                    yield held
-                    held = bytearray()
-    if held:
-        yield held
 
 
 def _unlink(paths: Sequence[Path]) -> None:
