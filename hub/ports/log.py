@@ -24,6 +24,8 @@ from typing import Protocol
 class Topic(StrEnum):
     SUBMISSIONS = "submissions"
     ROUTINGS = "routings"
+    JOURNAL = "journal"
+    """What happened to submissions and deliveries, for who watches; keyed by partner, or by submission."""
 
 
 @dataclass(frozen=True, slots=True)

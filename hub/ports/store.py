@@ -61,6 +61,32 @@ class Tray(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class News:
+    """A line of the journal, with what it is about: the procedure, and of a delivery the partner it is with
+    now. `place` is where it stands among the others, for `Journal.carried`."""
+
+    place: tuple[int, int]
+    at: datetime
+    event: str
+    submission: UUID | None
+    delivery: UUID | None
+    procedure: str | None
+    subscriber: Subscriber | None
+
+
+class Journal(Protocol):
+    """The journal as news to be carried elsewhere. Who asks for the first time begins at that moment."""
+
+    async def news(self, limit: int) -> Sequence[News]:
+        """The oldest that were not carried yet. No line is passed by that commits later."""
+        ...
+
+    async def carried(self, place: tuple[int, int]) -> None:
+        """The log has this one and all before it."""
+        ...
+
+
 # --- the rule book ------------------------------------------------------------------------------------
 
 

@@ -1,6 +1,7 @@
-"""Outgoing: carries letters from the store's tray to the log, and only then forgets them.
+"""Outgoing: carries from the store to the log, and only then forgets: letters from the tray, news of the journal.
 
-Killed anywhere, it appends a letter again: who reads it decides the same, and registration skips it.
+Killed anywhere, it appends again: who reads a letter twice decides the same, and registration skips it; who
+watches the journal counts a line twice.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from collections.abc import Callable
 
 from hub.domain.submission import RoutingFacts
 from hub.ports.log import Log, Record, Topic
-from hub.ports.store import Tray
+from hub.ports.store import Journal, News, Tray
 
 
 class OutgoingRoom:
@@ -32,3 +33,21 @@ class OutgoingRoom:
         await self._log.append(Topic.SUBMISSIONS, [self._write(letter.content) for letter in letters])
         await self._tray.discard([letter.position for letter in letters])
         return len(letters)
+
+
+class NewsRoom:
+    """Only where somebody reads the journal's topic: it is trimmed when its readers have done it."""
+
+    def __init__(self, journal: Journal, log: Log, write: Callable[[News], Record], page: int = 1000) -> None:
+        self._journal = journal
+        self._log = log
+        self._write = write
+        self._page = page
+
+    async def run_once(self) -> int:
+        """One page; how many lines were carried."""
+        news = await self._journal.news(self._page)
+        if news:
+            await self._log.append(Topic.JOURNAL, [self._write(one) for one in news])
+            await self._journal.carried(news[-1].place)
+        return len(news)

@@ -6,8 +6,10 @@ Everything that comes in is checked here, once; a flaw names its field and its r
 from hub.wire.reading import flaws_of, read_id, read_json
 from hub.wire.records import (
     read_decision_record,
+    read_journal_record,
     read_submission_record,
     write_decision,
+    write_news,
     write_submission,
 )
 from hub.wire.rule_book import (
@@ -38,6 +40,7 @@ __all__ = [
     "read_change",
     "read_decision_record",
     "read_id",
+    "read_journal_record",
     "read_json",
     "read_submission",
     "read_submission_record",
@@ -47,5 +50,6 @@ __all__ = [
     "succession",
     "succession_in",
     "write_decision",
+    "write_news",
     "write_submission",
 ]

@@ -17,10 +17,12 @@ from hub.domain.errors import Flaw, Invalid
 from hub.domain.identity import Subscriber
 from hub.domain.submission import AttachmentFacts, RoutingFacts
 from hub.ports.log import Record
+from hub.ports.store import News
 from schemas.avro import schema
 from schemas.models.records import (
     AttachmentRecord,
     DecisionRecord,
+    JournalRecord,
     ReasonRecord,
     RecipientRecord,
     SubmissionRecord,
@@ -31,6 +33,7 @@ Model = TypeVar("Model", bound=BaseModel)
 SUBMISSION = "submission.v1"
 DECISION = "decision.v2"
 FORMER_DECISION = "decision.v1"
+JOURNAL = "journal.v1"
 
 Word = Literal["routed", "unroutable", "set_aside"]
 
@@ -119,6 +122,27 @@ def read_decision_record(record: Record) -> Decision:
         _verdict(told),
         tuple(recipient.delivery for recipient in told.recipients),
     )
+
+
+def write_news(news: News) -> Record:
+    """Keyed by the partner, else by the submission: what happens to one is read in order."""
+    siret, branch = news.subscriber or (None, None)
+    record = JournalRecord(
+        at=news.at,
+        event=news.event,
+        submission=news.submission,
+        delivery=news.delivery,
+        procedure=news.procedure,
+        siret=siret,
+        branch=branch,
+    )
+    key = str(news.subscriber or news.submission or "").encode()
+    return Record(key, JOURNAL, _encode(JOURNAL, record))
+
+
+def read_journal_record(record: Record) -> JournalRecord:
+    """Raises Invalid for bytes that are no such record."""
+    return _decode(JOURNAL, JournalRecord, record)
 
 
 def _verdict_parts(verdict: Verdict) -> tuple[Word, tuple[str, ...]]:

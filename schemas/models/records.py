@@ -47,3 +47,13 @@ class DecisionRecord(WireModel):
     verdict: Literal["routed", "unroutable", "set_aside"]
     explanation: list[str]
     recipients: list[RecipientRecord]
+
+
+class JournalRecord(WireModel):
+    at: datetime
+    event: str
+    submission: UUID | None = None
+    delivery: UUID | None = None
+    procedure: str | None = None
+    siret: str | None = None
+    branch: str | None = None

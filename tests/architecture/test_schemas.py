@@ -20,12 +20,13 @@ from hub.domain.submission import AttachmentFacts, RoutingFacts
 from hub.ports.log import Record
 from hub.wire import read_decision_record, read_submission_record, write_decision, write_submission
 from schemas.avro import published, schema
-from schemas.models.records import DecisionRecord, SubmissionRecord
+from schemas.models.records import DecisionRecord, JournalRecord, SubmissionRecord
 
 MODELS: dict[str, type[BaseModel]] = {
     "submission.v1": SubmissionRecord,
     "decision.v1": DecisionRecord,
     "decision.v2": DecisionRecord,
+    "journal.v1": JournalRecord,
 }
 SUCCEEDED = {"decision.v1"}
 PLAIN = {"string": str, "int": int, "boolean": bool}
@@ -129,6 +130,48 @@ def test_a_decision_written_by_the_former_schema_is_read_still() -> None:
     out = io.BytesIO()
     fastavro.schemaless_writer(out, schema("decision.v1"), told)
     assert read_decision_record(Record(routed.submission.bytes, "decision.v1", out.getvalue())) == routed
+
+
+def _versions(name: str) -> tuple[str, int]:
+    family, _, number = name.partition(".v")
+    return family, int(number)
+
+
+def _example(avro: Any) -> Any:
+    """Something that every writer of this schema could have written."""
+    match avro:
+        case {"type": "record", "fields": fields}:
+            return {field["name"]: _example(field["type"]) for field in fields}
+        case {"type": "array", "items": items}:
+            return [_example(items), _example(items)]
+        case {"type": "map", "values": values}:
+            return {"a": _example(values)}
+        case {"type": "enum", "symbols": symbols}:
+            return symbols[-1]
+        case {"logicalType": "uuid"}:
+            return str(UUID(int=5))
+        case {"logicalType": "timestamp-micros"}:
+            return datetime(2026, 1, 1, tzinfo=UTC)
+        case ["null", other]:
+            return _example(other)
+        case _:
+            return {"string": "é", "int": 7, "boolean": True}[avro]
+
+
+@pytest.mark.parametrize("newer", sorted(published()))
+def test_a_newer_version_of_a_schema_reads_what_each_older_one_wrote(newer: str) -> None:
+    """With Avro's own resolution, as any reader with a schema registry does it."""
+    family, number = _versions(newer)
+    for older in (name for name in published() if _versions(name)[0] == family):
+        if _versions(older)[1] > number:
+            continue
+        written = io.BytesIO()
+        fastavro.schemaless_writer(written, schema(older), _example(schema(older)))
+        written.seek(0)
+        told = fastavro.schemaless_reader(written, schema(older), schema(newer))
+        fastavro.schemaless_writer(io.BytesIO(), schema(newer), told)
+        assert isinstance(told, dict)
+        assert set(told) == {field["name"] for field in schema(newer)["fields"]}
 
 
 def test_bytes_that_are_no_record_are_refused_without_quoting_them() -> None:
