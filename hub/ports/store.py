@@ -61,12 +61,15 @@ class Tray(Protocol):
         ...
 
 
+JournalPlace = tuple[int, int]
+"""Where a line of the journal stands among the others."""
+
+
 @dataclass(frozen=True, slots=True)
 class News:
     """A line of the journal, with what it is about: the procedure, and of a delivery the partner it is with
-    now. `place` is where it stands among the others, for `Journal.carried`."""
+    now."""
 
-    place: tuple[int, int]
     at: datetime
     event: str
     submission: UUID | None
@@ -78,11 +81,11 @@ class News:
 class Journal(Protocol):
     """The journal as news to be carried elsewhere. Who asks for the first time begins at that moment."""
 
-    async def news(self, limit: int) -> Sequence[News]:
+    async def news(self, limit: int) -> Sequence[tuple[JournalPlace, News]]:
         """The oldest that were not carried yet. No line is passed by that commits later."""
         ...
 
-    async def carried(self, place: tuple[int, int]) -> None:
+    async def carried(self, place: JournalPlace) -> None:
         """The log has this one and all before it."""
         ...
 

@@ -48,6 +48,6 @@ class NewsRoom:
         """One page; how many lines were carried."""
         news = await self._journal.news(self._page)
         if news:
-            await self._log.append(Topic.JOURNAL, [self._write(one) for one in news])
-            await self._journal.carried(news[-1].place)
+            await self._log.append(Topic.JOURNAL, [self._write(one) for _, one in news])
+            await self._journal.carried(news[-1][0])
         return len(news)

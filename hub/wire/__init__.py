@@ -6,7 +6,7 @@ Everything that comes in is checked here, once; a flaw names its field and its r
 from hub.wire.reading import flaws_of, read_id, read_json
 from hub.wire.records import (
     read_decision_record,
-    read_journal_record,
+    read_news,
     read_submission_record,
     write_decision,
     write_news,
@@ -40,8 +40,8 @@ __all__ = [
     "read_change",
     "read_decision_record",
     "read_id",
-    "read_journal_record",
     "read_json",
+    "read_news",
     "read_submission",
     "read_submission_record",
     "rule_book",

@@ -140,9 +140,11 @@ def write_news(news: News) -> Record:
     return Record(key, JOURNAL, _encode(JOURNAL, record))
 
 
-def read_journal_record(record: Record) -> JournalRecord:
+def read_news(record: Record) -> News:
     """Raises Invalid for bytes that are no such record."""
-    return _decode(JOURNAL, JournalRecord, record)
+    told = _decode(JOURNAL, JournalRecord, record)
+    partner = None if told.siret is None or told.branch is None else Subscriber(told.siret, told.branch)
+    return News(told.at, told.event, told.submission, told.delivery, told.procedure, partner)
 
 
 def _verdict_parts(verdict: Verdict) -> tuple[Word, tuple[str, ...]]:

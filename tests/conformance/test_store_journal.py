@@ -18,7 +18,7 @@ def journal(database: Database) -> Journal:
 
 
 async def events(journal: Journal, limit: int = 100) -> list[str]:
-    return [news.event for news in await journal.news(limit)]
+    return [news.event for _, news in await journal.news(limit)]
 
 
 async def note(database: Database, *words: str) -> None:
@@ -39,12 +39,12 @@ async def test_news_are_told_again_until_they_are_carried(database: Database, jo
     await journal.news(1)
     await note(database, "a", "b", "c")
     first = await journal.news(2)
-    assert [news.event for news in first] == ["a", "b"]
+    assert [news.event for _, news in first] == ["a", "b"]
     assert await journal.news(2) == first
-    await journal.carried(first[-1].place)
+    await journal.carried(first[-1][0])
     assert await events(journal) == ["c"]
     # Another carrier, which was slower.
-    await journal.carried(first[0].place)
+    await journal.carried(first[0][0])
     assert await events(journal) == ["c"]
 
 
@@ -60,8 +60,8 @@ async def test_a_line_that_commits_later_with_an_earlier_number_is_not_passed_by
         assert await events(journal) == []
         await transaction.commit()
     found = await journal.news(100)
-    assert [news.event for news in found] == ["slow", "quick"]
-    await journal.carried(found[-1].place)
+    assert [news.event for _, news in found] == ["slow", "quick"]
+    await journal.carried(found[-1][0])
     assert await events(journal) == []
 
 
@@ -81,7 +81,7 @@ async def test_news_of_a_delivery_tell_its_procedure_and_its_partner(
 ) -> None:
     await journal.news(1)
     await plant(database, [1], to=[2])
-    told = [news for news in await journal.news(100) if news.event == "delivery.planned"]
+    told = [news for _, news in await journal.news(100) if news.event == "delivery.planned"]
     assert [(news.subscriber, news.procedure) for news in told] == [(subscriber(2), "EtatCivil")]
-    received = [news for news in await journal.news(100) if news.event == "submission.routed"]
+    received = [news for _, news in await journal.news(100) if news.event == "submission.routed"]
     assert [(news.subscriber, news.procedure) for news in received] == [(None, "EtatCivil")]

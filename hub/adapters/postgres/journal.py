@@ -13,7 +13,7 @@ import asyncpg
 
 from hub.adapters.postgres.database import Connection, Database
 from hub.domain.identity import Subscriber
-from hub.ports.store import News
+from hub.ports.store import JournalPlace, News
 
 
 class PostgresJournal:
@@ -22,14 +22,15 @@ class PostgresJournal:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def news(self, limit: int) -> Sequence[News]:
-        async def work(connection: Connection) -> Sequence[News]:
+    async def news(self, limit: int) -> Sequence[tuple[JournalPlace, News]]:
+        async def work(connection: Connection) -> Sequence[tuple[JournalPlace, News]]:
             await connection.execute(_BEGIN)
-            return [_news(row) for row in await connection.fetch(_NEWS, limit)]
+            rows = await connection.fetch(_NEWS, limit)
+            return [((int(row["written_by"]), row["id"]), _news(row)) for row in rows]
 
         return await self._database.run(work)
 
-    async def carried(self, place: tuple[int, int]) -> None:
+    async def carried(self, place: JournalPlace) -> None:
         async def work(connection: Connection) -> None:
             await connection.execute(_CARRIED, str(place[0]), place[1])
 
@@ -38,7 +39,6 @@ class PostgresJournal:
 
 def _news(row: asyncpg.Record) -> News:
     return News(
-        (int(row["written_by"]), row["id"]),
         row["at"],
         row["event"],
         row["submission"],

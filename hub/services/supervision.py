@@ -1,0 +1,104 @@
+"""Supervision: counts what comes for each procedure and partner, and says when a flow that usually comes stopped.
+
+Business of this room: folding the journal into histories by the hour, and raising one alarm for each silence. The
+histories are kept by whoever hosts it, in a mapping of flows to JSON; a line of the journal that is read twice
+counts twice, which harms nothing. What silence is, `hub.domain.silence` says.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, MutableMapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import structlog
+
+from hub.domain.errors import Invalid
+from hub.domain.identity import Subscriber
+from hub.domain.silence import expected, noted
+from hub.ports.log import Record
+from hub.ports.store import News
+
+COUNTED = "delivery.planned"
+
+Histories = MutableMapping[str, dict[str, int]]
+"""By flow (`procedure subscriber`); in each its hours (as text, for JSON keeps no numbers as names) with their
+counts."""
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Silent:
+    """A flow that stopped: `last` came in this hour, `expected` have not come since."""
+
+    procedure: str
+    subscriber: str
+    last: int
+    expected: float
+
+
+class SupervisionRoom:
+    """`read` raises Invalid. `enough`: how many must have been expected before silence is one."""
+
+    def __init__(self, read: Callable[[Record], News], enough: float) -> None:
+        self._read = read
+        self._enough = enough
+        self._told: dict[str, int] = {}
+
+    def flow(self, record: Record) -> tuple[str, int] | None:
+        """The flow that a line of the journal counts for, and its hour; None: for none."""
+        try:
+            news = self._read(record)
+        except Invalid:
+            log.error("record.set_aside", topic="journal")
+            return None
+        if news.event != COUNTED or news.procedure is None or news.subscriber is None:
+            return None
+        return _name(news.procedure, news.subscriber), hour_of(news.at)
+
+    def note(self, histories: Histories, flow: str, hours: Iterable[int], now: datetime) -> None:
+        before = {int(hour): count for hour, count in histories.get(flow, {}).items()}
+        after = noted(before, hours, hour_of(now))
+        histories[flow] = {str(hour): count for hour, count in after.items()}
+
+    def look(self, histories: Histories, now: datetime) -> Sequence[Silent]:
+        """All that are silent at this moment; each silence is told in the hub's log when it begins."""
+        found = []
+        for flow, told in list(histories.items()):
+            history = {int(hour): count for hour, count in told.items()}
+            missing = expected(history, hour_of(now))
+            if missing < self._enough:
+                continue
+            procedure, _, subscriber = flow.partition(" ")
+            silent = Silent(procedure, subscriber, max(history), missing)
+            found.append(silent)
+            if self._told.get(flow) != silent.last:
+                self._told[flow] = silent.last
+                log.warning(
+                    "flow.silent",
+                    procedure=procedure,
+                    subscriber=subscriber,
+                    last=datetime.fromtimestamp(silent.last * 3600, now.tzinfo).isoformat(),
+                    expected=round(missing, 1),
+                )
+        return found
+
+
+def by_flow(flows: Iterable[tuple[str, int] | None]) -> dict[str, list[int]]:
+    """The hours of each flow."""
+    found: defaultdict[str, list[int]] = defaultdict(list)
+    for one in flows:
+        if one is not None:
+            found[one[0]].append(one[1])
+    return found
+
+
+def hour_of(at: datetime) -> int:
+    """Since the epoch."""
+    return int(at.timestamp()) // 3600
+
+
+def _name(procedure: str, subscriber: Subscriber) -> str:
+    return f"{procedure} {subscriber}"
