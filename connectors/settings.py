@@ -6,9 +6,13 @@ what it should be, never the value that stands there. What a field means is its 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from hub.domain.partner import Endpoint
+
+_NAME = re.compile(r"[a-z_]{1,40}")
+_SPACE = "write its name, a colon, a space, and then its value"
 
 
 class Reading:
@@ -75,9 +79,15 @@ class Reading:
         self._wrong(field, sentence)
 
     def finish(self) -> tuple[str, ...]:
-        """All that is wrong; a field nobody asked for is wrong too, it is often a slip of the pen."""
-        for field in (*self._settings, *self._secrets):
-            self._wrong(field, "is not a setting of this channel")
+        """All that is wrong; a field nobody asked for is wrong too, it is often a slip of the pen. Its name is
+        told only if it looks like one: with a space left out, YAML takes a whole secret for a name."""
+        for field in self._settings:
+            if _NAME.fullmatch(field):
+                self._wrong(field, "is not a setting of this channel")
+            else:
+                self.flaws.append(f"there is a setting that this channel does not have; {_SPACE}")
+        if self._secrets:
+            self.flaws.append(f"there is a secret that this channel does not have; {_SPACE}")
         return tuple(self.flaws)
 
     def _wrong(self, field: str, sentence: str) -> str:

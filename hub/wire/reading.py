@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from math import isinf
 from typing import Any, TypeVar
 from uuid import UUID
@@ -20,12 +20,7 @@ MOST_FLAWS = 50
 def read_json(model: type[Model], body: bytes) -> Model:
     """Any JSON body as a model. Raises Invalid with every flaw."""
     try:
-        told = json.loads(
-            body.decode("utf-8"),
-            parse_constant=_refuse_constant,
-            parse_float=_finite,
-            object_pairs_hook=_once,
-        )
+        told = loads(body.decode("utf-8"))
     except UnicodeDecodeError:
         raise Invalid(Flaw("", "encoding", "the body is not UTF-8")) from None
     except (ValueError, RecursionError):
@@ -37,16 +32,35 @@ def read_json(model: type[Model], body: bytes) -> Model:
         raise Invalid(*flaws_of(error)) from None
 
 
+def loads(text: str) -> Any:
+    """Strict JSON. Raises ValueError (of malformed text JSONDecodeError, with its line) or RecursionError."""
+    return json.loads(text, parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=_once)
+
+
 def flaws_of(error: ValidationError) -> list[Flaw]:
     """Pydantic's findings without the values: pydantic quotes what was sent in some of its messages."""
     flaws = []
     for found in error.errors(include_url=False, include_input=False)[:MOST_FLAWS]:
-        field = "".join(f"/{_escape(str(part))}" for part in found["loc"])
-        flaws.append(Flaw(field, found["type"], _sentence(found["type"], found)))
+        loc = found["loc"]
+        if SECRETS in loc[:-1]:
+            # A name in there may be a secret: its value in the wrong place, or a space that was left out.
+            flaws.append(Flaw(_pointer(loc[: loc.index(SECRETS) + 1]), found["type"], SECRETS_SENTENCE))
+        else:
+            flaws.append(Flaw(_pointer(loc), found["type"], sentence_of(found)))
     return flaws
 
 
-def _sentence(type: str, found: Mapping[str, Any]) -> str:
+SECRETS = "secrets"
+SECRETS_SENTENCE = "secrets are texts, each by its name; write a space after each colon"
+
+
+def _pointer(loc: Iterable[str | int]) -> str:
+    return "".join(f"/{_escape(str(part))}" for part in loc)
+
+
+def sentence_of(found: Mapping[str, Any]) -> str:
+    """One of pydantic's findings, without the value."""
+    type = found["type"]
     if "." in type:
         return str(found["msg"])  # the schemas' own sentence, see `schemas.models.rules`
     if type == "literal_error":

@@ -58,7 +58,7 @@ def test_good_rules_have_no_faults(tmp_path: Path, territory: Territory) -> None
             14,
             "fall back on each other for ever: mairie → departement → mairie",
         ),
-        ("id: departement", "id: mairie", 7, "two rules are named mairie"),
+        ("id: departement", "id: mairie", 11, "two rules are named mairie; the first is at line 7"),
         ("    otherwise: departement", "    since: 2026-02-30", 10, "no such day in the calendar"),
         ("    otherwise: departement", "    since: 31/01/2026", 10, "a date is written year-month-day"),
         (
@@ -67,7 +67,7 @@ def test_good_rules_have_no_faults(tmp_path: Path, territory: Territory) -> None
             11,
             "it ends before it begins",
         ),
-        ("    otherwise: departement", "    urgent: yes", 10, "there is no such field"),
+        ("    otherwise: departement", "    urgent: yes", 10, "rule mairie, urgent: there is no such name"),
         ("levels: [commune]", "levels: [canton]", 9, "one of:"),
         ("place: commune,", "place: age,", 9, "age is no fact of this procedure that names a place"),
         (

@@ -273,7 +273,7 @@ def test_records_of_the_hubs_own_file_are_refused_one_by_one(tmp_path: Path, nam
     plan = planned(reading(tmp_path, json.dumps(file), name))
     told = [str(remark) for remark in plan.refused]
     assert [sentence.partition(":")[0] for sentence in told] == [
-        "partner 1, password?[2J",
+        "partner 1, …",
         "partner 2, secrets",
         "partner 3",
         "partner 4, subscriber",

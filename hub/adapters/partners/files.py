@@ -19,7 +19,7 @@ from hub.adapters.partners.directory import Directory
 from hub.adapters.partners.elements import Damaged, elements
 from hub.adapters.partners.reading import Gathering, Places, Unreadable
 from hub.adapters.partners.tables import WORDS, is_directory, list_directory, list_lines, read_table
-from hub.adapters.rules.files import read_yaml
+from hub.adapters.rules.files import LARGEST_PARTNERS, read_file
 from hub.domain.errors import RuleBookError
 from hub.domain.rules import SubscriptionState
 from hub.services.listings import Listing
@@ -106,7 +106,7 @@ class _Document(WireModel):
 
 
 def _read_yaml(path: Path, gathering: Gathering) -> None:
-    told = read_yaml(path, _Document)
+    told, _ = read_file(path, _Document, LARGEST_PARTNERS, secret=True)
     places = Places()
     for number, record in enumerate(told.partners, start=1):
         list_partner(record, f"partner {number}", places, gathering)

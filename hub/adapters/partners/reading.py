@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from hub.adapters.rules.documents import is_word
 from hub.domain.identity import Subscriber
 from hub.domain.partner import is_siret
 from hub.domain.rules import SubscriptionState
@@ -66,9 +67,11 @@ def modelled(model: type[Model], told: object) -> Model:
         return model.model_validate(told)
     except ValidationError as error:
         flaw = flaws_of(error)[0]
-        # A name that is unknown was written by somebody, and what is told is read on a terminal.
-        field = "".join(sign if sign.isprintable() else "?" for sign in flaw.field)
-        raise Unreadable(field.removeprefix("/"), flaw.detail) from None
+        # A name that is unknown was written by somebody: it may be a secret in the wrong place.
+        parts = flaw.field.split("/")[1:]
+        known = [part if part.isdigit() or is_word(part) else "…" for part in parts]
+        spaced = "; write a space after each colon" if "…" in known else ""
+        raise Unreadable("/".join(known), flaw.detail + spaced) from None
 
 
 def fitting(adapter: TypeAdapter[Value], told: object, field: str, sentence: str | None = None) -> Value:

@@ -7,12 +7,13 @@ force is the store's.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from hub.adapters.rules.cases import failing_cases
-from hub.adapters.rules.files import RuleFolder, read_partners, read_rules
+from hub.adapters.rules.documents import Document
+from hub.adapters.rules.files import RuleFolder, located, read_partners, read_rules
 from hub.adapters.rules.territory import read_dataset
 from hub.adapters.rules.vintages import list_vintages
 from hub.domain.errors import RuleBookError
@@ -30,6 +31,34 @@ _TERRITORIES_KEPT = 2
 
 
 @dataclass(frozen=True, slots=True)
+class _PartnersAt:
+    """A partners file, read, and where."""
+
+    path: Path
+    document: Document = field(repr=False)
+
+    def pointed(self, where: Sequence[str | int]) -> str | None:
+        """File and line of a partner, of one of its subscriptions, or of a succession."""
+        if len(where) < 2:
+            return None
+        steps = self._steps(str(where[0]), str(where[1]))
+        return None if steps is None else located(self.path, self.document.follow(steps).line)
+
+    def _steps(self, kind: str, name: str) -> tuple[str | int, ...] | None:
+        key = "former" if kind == "successions" else "subscriber"
+        section = "successions" if kind == "successions" else "partners"
+        # Of two that bear one name, the second is too many.
+        found: tuple[str | int, ...] | None = None
+        for place, one in enumerate(self.document.told.get(section) or ()):
+            if kind != "subscriptions":
+                found = (section, place) if one.get(key) == name else found
+            for inner, wish in enumerate(one.get("subscriptions") or ()):
+                if f"{wish.get('procedure')}/{wish.get('place')}/{one.get(key)}" == name:
+                    found = (section, place, "subscriptions", inner)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
 class Declared:
     """Implements `hub.services.declaration.Declared`. `vintage` and `dataset`: the newest territory beside
     the rules; `territory` reads it."""
@@ -41,6 +70,7 @@ class Declared:
     partners: tuple[Partner, ...] | None
     subscriptions: tuple[SubscriptionIn, ...]
     successions: tuple[SuccessionIn, ...]
+    partners_at: _PartnersAt | None = None
 
     def rule_items(self) -> dict[ItemKey, Item]:
         return items(self.rules.procedures, (), (), (self.vintage, self.dataset))
@@ -58,22 +88,24 @@ class Declared:
         return rule_book(self.rules.procedures, self.subscriptions, ground, self.successions)
 
     def failing_cases(self) -> tuple[str, ...]:
-        return tuple(failing_cases(self.rules, self.territory(self.dataset)))
+        return tuple(map(str, failing_cases(self.rules, self.territory(self.dataset))))
+
+    def pointed(self, where: Sequence[str | int]) -> str | None:
+        at = None if self.partners_at is None else self.partners_at.pointed(where)
+        return at or self.rules.pointed(where)
 
 
 def read_declared(folder: Path, most: int, partners: Path | None, territory: ReadTerritory) -> Declared:
     """Every file, read and checked for itself; a folder may hold `most` rules. Raises RuleBookError."""
     rules = read_rules(folder, most)
     vintage, dataset = _newest_territory(folder)
-    told = None if partners is None else read_partners(partners)
+    if partners is None:
+        return Declared(rules, vintage, dataset, territory, None, (), ())
+    told, document = read_partners(partners)
+    at = _PartnersAt(partners, document)
+    listed = _partners(told, at)
     return Declared(
-        rules,
-        vintage,
-        dataset,
-        territory,
-        None if told is None else _partners(told),
-        () if told is None else _subscriptions(told),
-        () if told is None else tuple(told.successions),
+        rules, vintage, dataset, territory, listed, _subscriptions(told), tuple(told.successions), at
     )
 
 
@@ -108,12 +140,13 @@ def _subscriptions(told: PartnersFile) -> tuple[SubscriptionIn, ...]:
     )
 
 
-def _partners(told: PartnersFile) -> tuple[Partner, ...]:
+def _partners(told: PartnersFile, at: _PartnersAt) -> tuple[Partner, ...]:
     found: dict[Subscriber, Partner] = {}
     for partner in told.partners:
         subscriber = Subscriber.parse(partner.subscriber)
         if subscriber in found:
-            raise RuleBookError(f"partner {subscriber} stands twice")
+            where = ("partners", str(subscriber))
+            raise RuleBookError(f"{at.pointed(where)}: partner {subscriber} stands twice", where)
         endpoint = Endpoint(partner.channel, partner.settings, partner.secrets)
         found[subscriber] = Partner(subscriber, partner.name, endpoint)
     return tuple(found.values())
