@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Iterable
-from datetime import date
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +20,7 @@ from hub.domain.errors import SettingsError
 from hub.domain.rules import SubscriptionState, Succession
 from hub.services.import_plans import ImportPlan
 from hub.services.listings import Remark
+from hub.services.onboarding import StateChange
 from hub.wire.rule_book import period
 
 _MOST_SHOWN = 50
@@ -170,8 +170,14 @@ def list_partners(
 
 
 def suspend(partner: Number, reason: Reason, procedure: Procedures = None) -> None:
-    """Its subscriptions receive nothing from now on, until they are activated."""
-    _set_state(partner, procedure, SubscriptionState.SUSPENDED, reason, None, None)
+    """Its active subscriptions receive nothing from now on, until they are activated."""
+    subscriber = named(partner)
+
+    async def work(ground: assembly.Ground) -> None:
+        done = await ground.onboarding.suspend(subscriber, procedure or (), author(), reason)
+        _show_change(done, SubscriptionState.SUSPENDED)
+
+    on_ground(work)
 
 
 def activate(
@@ -181,34 +187,38 @@ def activate(
     since: Annotated[str | None, typer.Option(help="The first day.")] = None,
     until: Annotated[str | None, typer.Option(help="The last day, included.")] = None,
 ) -> None:
-    """Its subscriptions receive; from a day on, or until one, where that is said."""
+    """Its suspended subscriptions receive again; with --procedure, those to it, whatever their state. From a
+    day on, or until one, where that is said."""
+    subscriber = named(partner)
     begin, end = (None if told is None else day(told) for told in (since, until))
-    _set_state(partner, procedure, SubscriptionState.ACTIVE, reason, begin, end)
-
-
-def _set_state(
-    partner: str,
-    procedures: list[str] | None,
-    state: SubscriptionState,
-    reason: str,
-    since: date | None,
-    until: date | None,
-) -> None:
-    subscriber, bounds = named(partner), period(since, until)
+    bounds = period(begin, end)
 
     async def work(ground: assembly.Ground) -> None:
-        done = await ground.onboarding.set_state(
+        done = await ground.onboarding.activate(
             subscriber,
-            procedures or (),
-            state,
+            procedure or (),
             author(),
             reason,
-            since=None if since is None else bounds.since,
-            until=None if until is None else bounds.until,
+            since=None if begin is None else bounds.since,
+            until=None if end is None else bounds.until,
         )
-        say(f"{done.subscriptions} subscriptions are {state} now; the newest rule book is {done.edition}")
+        _show_change(done, SubscriptionState.ACTIVE)
 
     on_ground(work)
+
+
+def _show_change(done: StateChange, state: SubscriptionState) -> None:
+    if done.changed:
+        are = "subscription is" if done.changed == 1 else "subscriptions are"
+        say(f"{done.changed} {are} {state} now; the newest rule book is {done.edition}")
+    else:
+        say("nothing was changed")
+    if done.already:
+        say(f"{done.already} {'was' if done.already == 1 else 'were'} {state} already")
+    if done.left:
+        counts = ", ".join(f"{count} {other}" for other, count in sorted(done.left.items()))
+        more = "; to activate them, name their --procedure" if state is SubscriptionState.ACTIVE else ""
+        say(f"left as they were: {counts}{more}")
 
 
 def succeed(

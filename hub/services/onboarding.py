@@ -8,6 +8,7 @@ partner that is not known, and whoever is killed in between, and begins again, e
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -25,6 +26,7 @@ from hub.services.listings import Listing
 Read = Callable[[RuleBook | None, Change], RuleBook]
 Write = Callable[[Iterable[Subscription], Iterable[Succession]], Iterable[Item]]
 
+_SUSPENDED = SubscriptionState.SUSPENDED
 _TRIES = 5
 _PAGE = 5_000
 """Partners of one transaction."""
@@ -38,6 +40,17 @@ class Imported:
     partners: int
     subscriptions: int
     successions: int
+
+
+@dataclass(frozen=True, slots=True)
+class StateChange:
+    """How many subscriptions are `changed`, were so `already`, and were `left` in another state. `edition`:
+    the newest of the rule book, new if it changed at all."""
+
+    edition: int
+    changed: int
+    already: int
+    left: Mapping[SubscriptionState, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,20 +115,53 @@ class OnboardingRoom:
             return Imported(edition, partners, len(plan.subscriptions.all), len(plan.successions.all))
         raise Superseded
 
-    async def set_state(
+    async def suspend(
+        self, subscriber: Subscriber, procedures: Collection[str], author: str, reason: str
+    ) -> StateChange:
+        """Its active subscriptions to these procedures; none named: to all. What is refused or inactive is no
+        business of a suspension: taking it back must not make it receive. Raises RuleBookError when it
+        subscribes to nothing of the kind."""
+
+        def changed(one: Subscription) -> Subscription:
+            return replace(one, state=_SUSPENDED) if one.state is SubscriptionState.ACTIVE else one
+
+        return await self._set_state(subscriber, procedures, _SUSPENDED, changed, author, reason)
+
+    async def activate(
         self,
         subscriber: Subscriber,
         procedures: Collection[str],
-        state: SubscriptionState,
         author: str,
         reason: str,
         *,
         since: datetime | None = None,
         until: datetime | None = None,
-    ) -> Imported:
-        """Of its subscriptions to these procedures; none named: of all. `since` and `until` (None: as they
-        are) bound when they count; each begins a day in France, for days are what is kept. Raises
-        RuleBookError when it subscribes to nothing of the kind, or it would end before it begins."""
+    ) -> StateChange:
+        """Its suspended subscriptions; of procedures that are named, all, whatever their state. `since` and
+        `until` (None: as they are) bound when those count; each begins a day in France, for days are what is
+        kept. Raises RuleBookError when it subscribes to nothing of the kind, or it would end before it
+        begins."""
+
+        def changed(one: Subscription) -> Subscription:
+            if not procedures and one.state is not _SUSPENDED:
+                return one
+            period = Period(since or one.period.since, until or one.period.until)
+            return replace(one, state=SubscriptionState.ACTIVE, period=period)
+
+        return await self._set_state(
+            subscriber, procedures, SubscriptionState.ACTIVE, changed, author, reason
+        )
+
+    async def _set_state(
+        self,
+        subscriber: Subscriber,
+        procedures: Collection[str],
+        state: SubscriptionState,
+        changed: Callable[[Subscription], Subscription],
+        author: str,
+        reason: str,
+    ) -> StateChange:
+        left: Counter[SubscriptionState] = Counter()
 
         def wanted(book: RuleBook) -> tuple[Sequence[Subscription], Sequence[Succession]]:
             those = [one for one in book.subscriptions.values() if one.subscriber == subscriber]
@@ -123,17 +169,14 @@ class OnboardingRoom:
             if missing or not those:
                 told = f" to {min(missing)}" if missing else " to anything"
                 raise RuleBookError(f"{subscriber} does not subscribe{told}")
-            return [
-                replace(
-                    one,
-                    state=state,
-                    period=Period(since or one.period.since, until or one.period.until),
-                )
-                for one in those
-                if not procedures or one.procedure in procedures
-            ], ()
+            named = [one for one in those if not procedures or one.procedure in procedures]
+            left.clear()
+            left.update(one.state for one in named if changed(one) == one)
+            return [changed(one) for one in named], ()
 
-        return await self._amend(wanted, author, reason)
+        done = await self._amend(wanted, author, reason)
+        already = left.pop(state, 0)
+        return StateChange(done.edition, done.subscriptions, already, dict(left))
 
     async def succeed(self, succession: Succession, author: str, reason: str) -> Imported:
         """Its `since` begins a day in France. Raises RuleBookError when one of the two is unknown, or

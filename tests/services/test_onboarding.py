@@ -19,6 +19,7 @@ from hub.domain.errors import RuleBookError, Superseded
 from hub.domain.rules import SubscriptionState, Succession
 from hub.ports.store import KeptPartner
 from hub.services.endpoints import EndpointRoom
+from hub.services.onboarding import StateChange
 from hub.wire import midnight
 from tests.services.onboarding_world import (
     BONNEVILLE,
@@ -299,28 +300,47 @@ async def test_suspending_and_activating_changes_the_states_of_one_partner(world
         )
     )
     suspended = SubscriptionState.SUSPENDED
-    done = await world.room.set_state(BONNEVILLE, ["RCO"], suspended, "test", "a move")
-    assert (done.edition, done.subscriptions) == (3, 1)
-    done = await world.room.set_state(BONNEVILLE, (), suspended, "test", "a move")
-    assert (done.edition, done.subscriptions) == (4, 1)
-    done = await world.room.set_state(BONNEVILLE, (), suspended, "test", "again")
-    assert (done.edition, done.subscriptions) == (4, 0)
+    done = await world.room.suspend(BONNEVILLE, ["RCO"], "test", "a move")
+    assert done == StateChange(3, 1, 0, {})
+    done = await world.room.suspend(BONNEVILLE, (), "test", "a move")
+    assert done == StateChange(4, 1, 1, {})
+    done = await world.room.suspend(BONNEVILLE, (), "test", "again")
+    assert done == StateChange(4, 0, 2, {})
     assert [one.state for one in await world.subscriptions()] == [
         suspended,
         SubscriptionState.ACTIVE,
         suspended,
     ]
     until = midnight(date(2027, 1, 1))
-    await world.room.set_state(BONNEVILLE, ["RCO"], SubscriptionState.ACTIVE, "test", "back", until=until)
+    await world.room.activate(BONNEVILLE, ["RCO"], "test", "back", until=until)
     (rco,) = [one for one in await world.subscriptions() if one.procedure == "RCO"]
     assert (rco.state, rco.period.until) == (SubscriptionState.ACTIVE, until)
+
+
+async def test_a_suspension_taken_back_leaves_what_was_refused_or_inactive_as_it_was(
+    world: Onboarding,
+) -> None:
+    wishes = [
+        {"procedure": "RCO", "place": "commune:74042", "state": "refused"},
+        {"procedure": "RCO", "place": "commune:74164", "state": "inactive"},
+        {"procedure": "EtatCivil", "place": "commune:74042", "state": "active"},
+    ]
+    await world.import_(listed(record(BONNEVILLE, *wishes)))
+    before = await world.subscriptions()
+    rest = {SubscriptionState.REFUSED: 1, SubscriptionState.INACTIVE: 1}
+    assert await world.room.suspend(BONNEVILLE, (), "test", "a move") == StateChange(3, 1, 0, rest)
+    assert await world.room.activate(BONNEVILLE, (), "test", "back") == StateChange(4, 1, 0, rest)
+    assert await world.subscriptions() == before
+    assert await world.room.activate(BONNEVILLE, (), "test", "again") == StateChange(4, 0, 1, rest)
+    assert (await world.room.activate(BONNEVILLE, ["RCO"], "test", "meant")).changed == 2
+    assert {one.state for one in await world.subscriptions()} == {SubscriptionState.ACTIVE}
 
 
 async def test_the_state_of_what_nobody_subscribes_to_cannot_be_set(world: Onboarding) -> None:
     await world.import_(BOTH)
     for subscriber, procedures in ((THIRD, ()), (BONNEVILLE, ("EtatCivil", "RCO"))):
         with pytest.raises(RuleBookError, match="does not subscribe"):
-            await world.room.set_state(subscriber, procedures, SubscriptionState.ACTIVE, "test", "no")
+            await world.room.activate(subscriber, procedures, "test", "no")
     assert len(await world.editions.editions(9)) == 2
 
 
