@@ -7,7 +7,7 @@ themselves, and a town hall that gets one birth certificate a month is never mis
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 History = Mapping[int, int]
 
@@ -15,12 +15,10 @@ WEEK = 168
 WEEKS = 4
 
 
-def noted(history: History, hours: Iterable[int], now: int) -> dict[int, int]:
-    """With one more in each of these hours, and without what is too old to be compared with."""
-    found = dict(history)
-    for hour in hours:
-        found[hour] = found.get(hour, 0) + 1
-    return {hour: count for hour, count in found.items() if hour > now - (WEEKS + 1) * WEEK}
+def noted(history: History, hour: int, now: int) -> dict[int, int]:
+    """With one more in this hour, and without what is too old to be compared with."""
+    found = {**history, hour: history.get(hour, 0) + 1}
+    return {one: count for one, count in found.items() if one > now - (WEEKS + 1) * WEEK}
 
 
 def expected(history: History, now: int) -> float:

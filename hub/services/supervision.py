@@ -7,15 +7,13 @@ counts twice, which harms nothing. What silence is, `hub.domain.silence` says.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, MutableMapping, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 import structlog
 
 from hub.domain.errors import Invalid
-from hub.domain.identity import Subscriber
 from hub.domain.silence import expected, noted
 from hub.ports.log import Record
 from hub.ports.store import News
@@ -47,20 +45,18 @@ class SupervisionRoom:
         self._enough = enough
         self._told: dict[str, int] = {}
 
-    def flow(self, record: Record) -> tuple[str, int] | None:
-        """The flow that a line of the journal counts for, and its hour; None: for none."""
+    def note(self, histories: Histories, record: Record, now: datetime) -> None:
+        """A line of the journal; most count for no flow."""
         try:
             news = self._read(record)
         except Invalid:
             log.error("record.set_aside", topic="journal")
-            return None
+            return
         if news.event != COUNTED or news.procedure is None or news.subscriber is None:
-            return None
-        return _name(news.procedure, news.subscriber), hour_of(news.at)
-
-    def note(self, histories: Histories, flow: str, hours: Iterable[int], now: datetime) -> None:
+            return
+        flow = f"{news.procedure} {news.subscriber}"
         before = {int(hour): count for hour, count in histories.get(flow, {}).items()}
-        after = noted(before, hours, hour_of(now))
+        after = noted(before, hour_of(news.at), hour_of(now))
         histories[flow] = {str(hour): count for hour, count in after.items()}
 
     def look(self, histories: Histories, now: datetime) -> Sequence[Silent]:
@@ -86,19 +82,6 @@ class SupervisionRoom:
         return found
 
 
-def by_flow(flows: Iterable[tuple[str, int] | None]) -> dict[str, list[int]]:
-    """The hours of each flow."""
-    found: defaultdict[str, list[int]] = defaultdict(list)
-    for one in flows:
-        if one is not None:
-            found[one[0]].append(one[1])
-    return found
-
-
 def hour_of(at: datetime) -> int:
     """Since the epoch."""
     return int(at.timestamp()) // 3600
-
-
-def _name(procedure: str, subscriber: Subscriber) -> str:
-    return f"{procedure} {subscriber}"

@@ -17,7 +17,7 @@ from hub.domain.silence import WEEK
 from hub.ports.log import Record, Topic
 from hub.ports.store import News
 from hub.services.outgoing import NewsRoom
-from hub.services.supervision import COUNTED, SupervisionRoom, by_flow, hour_of
+from hub.services.supervision import COUNTED, SupervisionRoom, hour_of
 from hub.wire import read_news, write_news
 from tests.conformance.motion import plant
 
@@ -37,16 +37,20 @@ class Table(dict[str, dict[str, int]]):
 
 
 def fed(room: SupervisionRoom, table: Table, records: list[Record], now: datetime) -> None:
-    for flow, hours in by_flow(map(room.flow, records)).items():
-        room.note(table, flow, hours, now)
+    for record in records:
+        room.note(table, record, now)
 
 
 def test_only_deliveries_that_were_planned_for_a_partner_are_counted() -> None:
-    room = SupervisionRoom(read_news, enough=5)
-    assert room.flow(planned(START)) == (f"EtatCivil {TOWN}", hour_of(START))
-    assert room.flow(planned(START, "delivery.parked")) is None
-    assert room.flow(planned(START, subscriber=None)) is None
-    assert room.flow(Record(b"", "journal.v1", b"\xff")) is None
+    room, table = SupervisionRoom(read_news, enough=5), Table()
+    strange = Record(b"", "journal.v1", b"\xff")
+    fed(
+        room,
+        table,
+        [planned(START), planned(START, "delivery.parked"), planned(START, subscriber=None), strange],
+        START,
+    )
+    assert table == {f"EtatCivil {TOWN}": {str(hour_of(START)): 1}}
 
 
 def test_a_flow_that_stops_is_told_once_and_again_when_it_stops_anew() -> None:

@@ -48,9 +48,10 @@ def test_an_hour_that_is_not_over_is_not_judged() -> None:
 
 
 def test_what_is_too_old_to_be_compared_with_is_forgotten() -> None:
-    history = noted({START: 4}, [START + 1, START + 1], START + 1)
+    history = noted(noted({START: 4}, START + 1, START + 1), START + 1, START + 1)
     assert history == {START: 4, START + 1: 2}
-    assert noted(history, [], START + (WEEKS + 1) * WEEK) == {START + 1: 2}
+    later = START + (WEEKS + 1) * WEEK
+    assert noted(history, later, later) == {START + 1: 2, later: 1}
 
 
 @given(st.dictionaries(st.integers(0, 6 * WEEK), st.integers(1, 50), max_size=60), st.integers(0, 8 * WEEK))

@@ -1,0 +1,141 @@
+"""The stream router: a Faust app that hosts routing, and watches the journal. The only file that imports faust.
+
+Business of this file: what Faust is good for here: supervising a service, taking part in a group, and keeping a
+table of flows beside its topic, so that whoever takes over a partition has its histories. Routing itself runs as a
+service of the app on batches of its own: an agent, which is given one record at a time, moves twenty times fewer of
+them, and commits past records still at work when it takes several at once (its issue 606).
+
+Faust opens no port here: health and metrics are told at the door that every role has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import faust
+from faust.types import StreamT
+
+from hub.ports.log import Record, Topic
+from hub.services.supervision import Silent, SupervisionRoom
+
+FLOWS = "flows"
+_LOOK_EVERY = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Brokers:
+    """`context` None: without TLS; `user` None: without SASL."""
+
+    servers: Sequence[str]
+    context: ssl.SSLContext | None = None
+    user: str | None = None
+    password: str = field(default="", repr=False)
+    mechanism: str = "SCRAM-SHA-512"
+
+
+@dataclass(frozen=True, slots=True)
+class Hosted:
+    """`prefix` stands before the names of topics; `partitions` are the journal's. `routing` runs until it is
+    stopped. `silent` is told all flows that are, every few minutes."""
+
+    brokers: Brokers
+    prefix: str
+    partitions: int
+    routing: Callable[[], Awaitable[None]]
+    supervision: SupervisionRoom
+    silent: Callable[[Sequence[Silent]], None]
+    look_every: float = _LOOK_EVERY
+
+
+async def host(hosted: Hosted, stopping: asyncio.Event) -> None:
+    """Until `stopping` is set. An app that crashes raises what it crashed of; it cannot be started again: call
+    this again."""
+    app = build(hosted)
+    async with app:
+        await app.wait(stopping.wait())
+
+
+def group(prefix: str) -> str:
+    """The group that reads the journal."""
+    return f"{prefix}supervision"
+
+
+def changelog(prefix: str) -> str:
+    """The topic, compacted, in which the table of flows is kept."""
+    return f"{group(prefix)}-{FLOWS}-changelog"
+
+
+def build(hosted: Hosted) -> faust.App:
+    app = faust.App(
+        group(hosted.prefix),
+        broker=[f"kafka://{server}" for server in hosted.brokers.servers],
+        broker_credentials=_credentials(hosted.brokers),
+        web_enabled=False,
+        store="memory://",
+        autodiscover=False,
+        # Topics are made by `hub topics`, all of them in one place.
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        topic_partitions=hosted.partitions,
+        consumer_auto_offset_reset="earliest",
+        stream_wait_empty=False,
+    )
+    flows = app.Table(FLOWS, partitions=hosted.partitions, key_type=str, value_type=None, default=dict)
+    journal = app.topic(
+        hosted.prefix + Topic.JOURNAL,
+        key_serializer="raw",
+        value_serializer="raw",
+        key_type=bytes,
+        value_type=bytes,
+    )
+
+    async def count(stream: StreamT[Any]) -> None:
+        # One by one: the table keeps a flow in the partition of the record at hand, and whoever takes that
+        # partition over must find it there.
+        async for value in stream:
+            hosted.supervision.note(flows, Record(b"", _SCHEMA, value), datetime.now(UTC))
+
+    app.agent(journal, name="flows")(count)
+    app.service(_routing(hosted.routing))
+    app.service(_looking(hosted, flows))
+    app.finalize()
+    return app
+
+
+_SCHEMA = "journal.v1"
+
+
+def _credentials(brokers: Brokers) -> faust.SASLCredentials | faust.SSLCredentials | None:
+    if brokers.user is not None:
+        return faust.SASLCredentials(
+            username=brokers.user,
+            password=brokers.password,
+            ssl_context=brokers.context,
+            mechanism=brokers.mechanism,
+        )
+    return None if brokers.context is None else faust.SSLCredentials(brokers.context)
+
+
+def _routing(life: Callable[[], Awaitable[None]]) -> type[faust.Service]:
+    class Routing(faust.Service):
+        @faust.Service.task
+        async def work(self) -> None:
+            await life()
+
+    return Routing
+
+
+def _looking(hosted: Hosted, flows: Any) -> type[faust.Service]:
+    class Looking(faust.Service):
+        @faust.Service.task
+        async def look(self) -> None:
+            while not self.should_stop:
+                await self.sleep(hosted.look_every)
+                hosted.silent(hosted.supervision.look(flows, datetime.now(UTC)))
+
+    return Looking
