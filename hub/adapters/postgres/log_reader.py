@@ -15,16 +15,16 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from uuid import UUID
 
 import asyncpg
 
 from hub.adapters.postgres.database import OwnConnection, served
 from hub.domain.errors import LeaseLost, Unavailable
+from hub.domain.watermark import Watermark
 from hub.ports.log import Entry, Position, Record, Topic
 
 LOOK = 0.5
@@ -113,7 +113,7 @@ class PostgresLogReader:
         partitions, firsts, ends = zip(*ranges, strict=True)
         rows = await self._connection.fetch(_RECORDS, self._topic, partitions, firsts, ends, limit)
         for row in rows:
-            self._held[row["partition"]].hand_out(row["offset"])
+            self._held[row["partition"]].mark.hand_out(row["offset"])
         return [_entry(row) for row in rows]
 
     async def _ends(self) -> dict[int, int]:
@@ -131,9 +131,10 @@ class PostgresLogReader:
         turn = self._reads % max(len(staying), 1)
         ranges = []
         for held in staying[turn:] + staying[:turn]:
-            count = min(limit, ends[held.partition] - held.next_offset)
+            first = held.mark.next_offset
+            count = min(limit, ends[held.partition] - first)
             if count > 0:
-                ranges.append((held.partition, held.next_offset, held.next_offset + count))
+                ranges.append((held.partition, first, first + count))
                 limit -= count
         return ranges
 
@@ -142,28 +143,26 @@ class PostgresLogReader:
         strangers = False
         for entry in entries:
             held = self._held.get(entry.position.partition)
-            if held is None or entry.position.offset >= held.next_offset:
+            if held is None or not held.mark.mark(entry.position.offset):
                 strangers = True
-            else:
-                held.mark(entry.position.offset)
         return strangers
 
     async def _move(self, partitions: set[int]) -> None:
         """Move the group over what is done without a gap."""
         several = [held for name, held in self._held.items() if name in partitions]
-        counts = [held.contiguous() for held in several]
+        reached = [held.mark.reached() for held in several]
         rows = await self._connection.fetch(
             _MOVE,
             self._topic,
             self._group,
             [held.partition for held in several],
-            [held.reached(count) for held, count in zip(several, counts, strict=True)],
+            reached,
             [self._lives[held.partition] for held in several],
         )
         if len(rows) < len(several):
             raise self._removed()
-        for held, count in zip(several, counts, strict=True):
-            held.settle(count)
+        for held, offset in zip(several, reached, strict=True):
+            held.mark.settle(offset)
 
     def _removed(self) -> LeaseLost:
         # Its locks must go too: a group that comes again under this name has other readers.
@@ -191,10 +190,10 @@ class PostgresLogReader:
 
     async def _give_back(self, share: int) -> None:
         # Those it is busy with stay: the others can go at once.
-        kept = sorted(self._held.values(), key=lambda held: (not held.handed, held.partition))
+        kept = sorted(self._held.values(), key=lambda held: (not held.mark.handed, held.partition))
         for place, held in enumerate(kept):
             held.leaving = place >= share
-            if held.leaving and not held.handed:
+            if held.leaving and not held.mark.handed:
                 await self._connection.execute(
                     "SELECT pg_advisory_unlock($1)", self._partition_key(held.partition)
                 )
@@ -210,7 +209,7 @@ class PostgresLogReader:
                 done = await self._connection.fetchval(_DONE, self._topic, self._group, partition)
                 if done is None:
                     raise self._removed()
-                self._held[partition] = _Held(partition, done)
+                self._held[partition] = _Held(partition, Watermark(done))
 
     async def _lock(self, partition: int) -> bool:
         key = self._partition_key(partition)
@@ -226,38 +225,11 @@ class PostgresLogReader:
 
 @dataclass(slots=True)
 class _Held:
-    """A partition this reader holds: what it was handed of it, and what of that is done."""
+    """A partition this reader holds."""
 
     partition: int
-    next_offset: int
-    handed: deque[int] = field(default_factory=deque)
-    apart: set[int] = field(default_factory=set)
+    mark: Watermark
     leaving: bool = False
-
-    def hand_out(self, offset: int) -> None:
-        self.handed.append(offset)
-        self.next_offset = offset + 1
-
-    def mark(self, offset: int) -> None:
-        if self.handed and offset >= self.handed[0]:
-            self.apart.add(offset)
-
-    def contiguous(self) -> int:
-        """How many of the oldest it was handed are done without a gap."""
-        count = 0
-        for offset in self.handed:
-            if offset not in self.apart:
-                break
-            count += 1
-        return count
-
-    def reached(self, count: int) -> int:
-        """The first offset not done, when the `count` oldest are."""
-        return self.handed[count] if count < len(self.handed) else self.next_offset
-
-    def settle(self, count: int) -> None:
-        for _ in range(count):
-            self.apart.discard(self.handed.popleft())
 
 
 def _entry(row: asyncpg.Record) -> Entry:
