@@ -75,7 +75,7 @@ def _check_fact(
             if not is_number(value):
                 return Flaw(field, "number", "a number has up to 15 digits, and up to 6 after a point")
         case FactType.DATE:
-            if not _is_day(value):
+            if not is_day(value):
                 return Flaw(field, "date", "a date is written year-month-day, as 2026-01-31")
         case _:
             assert_never(spec.type)
@@ -85,7 +85,7 @@ def _check_fact(
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 
 
-def _is_day(value: str) -> bool:
+def is_day(value: str) -> bool:
     """The other ways to write a day in ISO 8601 would not compare as texts."""
     if not _DAY.fullmatch(value):
         return False

@@ -5,10 +5,10 @@ naming what looks like a slip, in sentences for people who do not program. It ch
 
 A *fault* keeps rules from being applied. It is what can only be a slip of the rule files, whatever the day
 and the subscriptions: a rule that never acts, a condition on a word that nobody can say, a fallback of a
-rule that cannot fail; and a rule in force that names a partner nobody knows, for what it routes would
-reach no one. All else is a *warning*: it may be meant (two rules that both act, files that nobody gets),
-comes with time (a rule whose period is over), or lies in subscriptions, successions and transfers, where
-one partner's row must not hold up the rules of all.
+rule that cannot fail. All else is a *warning*: it may be meant (two rules that both act, files that nobody
+gets), comes with time (a rule whose period is over), or lies in partners, subscriptions, successions and
+transfers, where one partner's row must not hold up the rules of all. A partner that a rule names and nobody
+knows is one: it has a mailbox under its number as soon as something is for it, and nothing is lost.
 """
 
 from __future__ import annotations
@@ -16,35 +16,21 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
 from enum import StrEnum
-from itertools import combinations, islice, pairwise, product
-from math import prod
+from itertools import combinations, islice
 from typing import assert_never
 
+from hub.domain.condition_review import can_hold, flaws_in
 from hub.domain.conditions import (
-    All,
-    Condition,
-    Equals,
-    In,
     Not,
-    NotIn,
-    Prefix,
-    Range,
-    compiled,
-    facts_of,
     sentence,
-    tests_of,
 )
 from hub.domain.identity import Subscriber
-from hub.domain.partner import is_siret
 from hub.domain.rule_book import RuleBook
 from hub.domain.rules import (
     ALWAYS,
     Competent,
     Everyone,
-    FactSpec,
-    FactType,
     Named,
     Period,
     Procedure,
@@ -55,8 +41,6 @@ from hub.domain.rules import (
 )
 from hub.domain.territory import Level, Place, PlaceType, Territory
 
-_MOST_CASES = 2_000
-"""How many made-up submissions may be tried to learn whether conditions can hold; beyond, they may."""
 _MOST_PAIRS = 2_000
 """How many pairs of rules of one procedure are compared."""
 
@@ -125,10 +109,10 @@ def _review_rules(told: _Reviewed, territory: Territory) -> Iterator[Finding]:
         yield told.warning(rule, "until", "its period is over, so it can be taken out")
     possible = []
     for rule in told.rules:
-        flaws = [] if rule.when is None else list(_flaws(rule.when, told.procedure, territory))
+        flaws = [] if rule.when is None else list(flaws_in(rule.when, told.procedure, territory))
         for flaw in flaws:
             yield told.fault(rule, "when", flaw)
-        if rule.when is None or _can_hold(told.procedure, rule.when):
+        if rule.when is None or can_hold(told.procedure, rule.when):
             possible.append(rule)
         elif not flaws:
             never = f"its condition can never hold, so the rule never acts: {sentence(rule.when)}"
@@ -162,7 +146,7 @@ def _outranked(told: _Reviewed, acting: Sequence[Rule]) -> Iterator[Finding]:
         ]
         left = [Not(other.when) for other in above if other.when is not None]
         own = () if rule.when is None else (rule.when,)
-        if above and (len(left) < len(above) or not _can_hold(told.procedure, *own, *left)):
+        if above and (len(left) < len(above) or not can_hold(told.procedure, *own, *left)):
             yield told.fault(
                 rule,
                 "priority",
@@ -184,7 +168,7 @@ def _overlaps(told: _Reviewed, acting: Sequence[Rule]) -> Iterator[Finding]:
     both: dict[str, list[str]] = {}
     for one, other in islice(pairs, _MOST_PAIRS):
         conditions = [rule.when for rule in (one, other) if rule.when is not None]
-        if one.period.overlaps(other.period) and _can_hold(told.procedure, *conditions):
+        if one.period.overlaps(other.period) and can_hold(told.procedure, *conditions):
             both.setdefault(one.id, []).append(other.id)
     for rule in acting:
         if rule.id in both:
@@ -219,125 +203,6 @@ def _listed(names: Sequence[str], most: int = 5) -> str:
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
-# --- what conditions ask for --------------------------------------------------------------------------
-
-
-def _flaws(condition: Condition, procedure: Procedure, territory: Territory) -> Iterator[str]:
-    """What no submission can say, of all that its tests name."""
-    for test in tests_of(condition):
-        spec = procedure.facts[test.fact]
-        for value in sorted(_values(test)):
-            why = _never_said(value, spec, territory)
-            if why is not None:
-                yield f"its condition names {value} for {spec.name}, but {why}"
-        if isinstance(test, Prefix) and not _may_begin(test.prefix, spec, territory):
-            yield f"its condition wants {spec.name} to begin with {test.prefix}, and nothing does"
-
-
-def _values(test: Condition) -> frozenset[str]:
-    match test:
-        case Equals(value=value):
-            return frozenset((value,))
-        case In(values=values) | NotIn(values=values):
-            return values
-        case _:
-            return frozenset()
-
-
-def _never_said(value: str, spec: FactSpec, territory: Territory) -> str | None:
-    match spec.type:
-        case FactType.WORD:
-            return (
-                f"it is one of {', '.join(spec.values)}" if spec.values and value not in spec.values else None
-            )
-        case FactType.SIRET:
-            return None if is_siret(value) else "a SIRET has 14 digits whose check sum holds"
-        case FactType.PLACE:
-            if any(territory.knows(Place(type, value)) for type in PlaceType):
-                return None
-            meant = territory.read(value)
-            if meant is None:
-                return "no place has or had this code"
-            return f"places are compared by the code of today: write {meant.place.code}"
-        case FactType.NUMBER | FactType.DATE:
-            return None
-        case _:
-            assert_never(spec.type)
-
-
-_CODE_LENGTH = 5
-
-
-def _may_begin(prefix: str, spec: FactSpec, territory: Territory) -> bool:
-    if spec.values:
-        return any(word.startswith(prefix) for word in spec.values)
-    if spec.type is not FactType.PLACE or len(prefix) > _CODE_LENGTH or prefix.startswith("99"):
-        return True
-    return any(resolution.place.code.startswith(prefix) for resolution in territory.codes.values())
-
-
-def _can_hold(procedure: Procedure, *conditions: Condition) -> bool:
-    """Whether some submission satisfies them all; True where that cannot be told.
-
-    Tried out with one value for each part into which the tests divide what a fact may say.
-    """
-    whole = All(conditions)
-    tests = list(tests_of(whole))
-    cases: dict[str, list[str | None]] = {}
-    for name in facts_of(whole):
-        cases[name] = _cases(procedure.facts[name], [test for test in tests if test.fact == name])
-    if any(not case for case in cases.values()) or prod(map(len, cases.values())) > _MOST_CASES:
-        return True
-    holds = compiled(whole, {})
-    return any(
-        holds({name: value for name, value in zip(cases, values, strict=True) if value is not None})
-        for values in product(*cases.values())
-    )
-
-
-def _cases(spec: FactSpec, tests: Sequence[Condition]) -> list[str | None]:
-    """None among them: not said. Empty: these tests are too mixed to tell."""
-    values = {value for test in tests for value in _values(test)}
-    prefixes = {test.prefix for test in tests if isinstance(test, Prefix)}
-    bounds = {
-        bound
-        for test in tests
-        if isinstance(test, Range)
-        for bound in (test.low, test.high)
-        if bound is not None
-    }
-    said: list[str]
-    match spec.type:
-        case FactType.WORD if spec.values:
-            said = list(spec.values)
-        case FactType.NUMBER:
-            # 10 and 10.0 are one number and two texts.
-            if values or prefixes:
-                return []
-            said = _around([bound for bound in bounds if isinstance(bound, Decimal)])
-        case FactType.DATE:
-            if prefixes:
-                return []
-            marks = sorted({*values, *(bound for bound in bounds if isinstance(bound, str))})
-            said = ["", *marks, *(mark + _MORE for mark in marks)]
-        case FactType.PLACE | FactType.SIRET | FactType.WORD:
-            said = [*sorted(values), *(prefix + _MORE for prefix in sorted(prefixes)), _MORE]
-        case _:
-            assert_never(spec.type)
-    return [*said] if spec.required else [None, *said]
-
-
-_MORE = "\uffff"
-"""Ends a text that nobody names."""
-
-
-def _around(bounds: Iterable[Decimal]) -> list[str]:
-    """Each bound, a number between each two, and one beyond either end."""
-    marks = sorted(bounds) or [Decimal(0)]
-    between = [(low + high) / 2 for low, high in pairwise(marks)]
-    return list(map(str, [marks[0] - 1, *marks, *between, marks[-1] + 1]))
-
-
 # --- partners, subscriptions, successions, transfers --------------------------------------------------
 
 
@@ -353,7 +218,7 @@ def _review_register(
     looked = frozenset(word for rule in told.rules for word in _looks_for(rule))
     for rule in told.rules:
         if isinstance(rule.to, Named):
-            yield from _unknown_named(told, rule, rule.to.subscriber, book, partners, at)
+            yield from _unknown_named(told, rule, rule.to, book, partners, at)
         elif served.isdisjoint(_looks_for(rule)):
             yield told.warning(rule, "competent", "nobody subscribes anywhere it looks, so it finds nobody")
     lost = [one for one in plan.dormant if one.state is not SubscriptionState.REFUSED]
@@ -402,15 +267,18 @@ def _of_subscriptions(those: Sequence[Subscription], said: str) -> Iterator[Find
 def _unknown_named(
     told: _Reviewed,
     rule: Rule,
-    named: Subscriber,
+    to: Named,
     book: RuleBook,
     partners: Collection[Subscriber],
     at: datetime,
 ) -> Iterator[Finding]:
+    named, mailbox = to.subscriber, to.mailbox
     if successor(named, book.successions, at) not in partners:
-        # A rule may be written before its day and its partner.
-        say = told.fault if rule.period.holds(at) else told.warning
-        yield say(rule, "partner", f"it names {named}, and there is no such partner")
+        said = (
+            f"it names {named}, and there is no such partner: what is for it waits in a mailbox under this "
+            "number, until it is imported and fetches it"
+        )
+        yield told.warning(rule, "mailbox" if mailbox else "partner", said)
 
 
 def _unanswered_transfers(

@@ -40,6 +40,7 @@ def territory() -> Territory:
             Commune("74164", "Marignier", "74", "200000172", "217401645", 6432, Zone.METRO, ()),
             Commune("74010", "Annecy", "74", None, "200063402", 131272, Zone.METRO, ()),
             CommunePart(PlaceType.COMMUNE_DELEGUEE, "74010", "Annecy", "74010"),
+            CommunePart(PlaceType.COMMUNE_DELEGUEE, "74268", "Seynod", "74010"),
         ],
     )
 

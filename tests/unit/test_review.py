@@ -134,6 +134,27 @@ def test_a_condition_that_may_hold_is_no_fault(possible: Condition) -> None:
         (Equals("commune", "74092"), "write 74042"),
         (Equals("commune", "01999"), "no place has or had this code"),
         (Prefix("commune", "13"), "nothing does"),
+        (Prefix("commune", "740420"), "nothing does"),
+        (Prefix("commune", "99xyz"), "nothing does"),
+        (Prefix("commune", "99100"), "nothing does"),
+        (Prefix("commune", "991000"), "nothing does"),
+        (Equals("commune", "74268"), "write 74010"),
+        (Equals("commune", "commune:74042"), "write 74042"),
+        (Equals("commune", "74"), "write prefix: 74"),
+        (Equals("commune", "84"), "list the codes"),
+        (Equals("commune", "200000172"), "list the codes"),
+        (Equals("commune", "FR"), "list the codes"),
+        (Equals("commune", "99100"), "no place has or had this code"),
+        (Equals("naissance", "2026-02-30"), "a date is a day of the calendar"),
+        (Equals("naissance", "31/12/2026"), "a date is a day of the calendar"),
+        (In("naissance", frozenset(["2026-01-31", "20260131"])), "names 20260131 for naissance"),
+        (Prefix("naissance", "31/"), "nothing does"),
+        (Prefix("naissance", "2026-13"), "nothing does"),
+        (Prefix("naissance", "2026-01-311"), "nothing does"),
+        (Equals("montant", "dix"), "a number has up to 15 digits"),
+        (Prefix("montant", "d"), "nothing does"),
+        (Prefix("loueur", "x"), "nothing does"),
+        (Prefix("loueur", "123456789012345"), "nothing does"),
     ],
 )
 def test_a_condition_on_what_nobody_can_say_is_a_fault(slip: Condition, says: str) -> None:
@@ -142,9 +163,23 @@ def test_a_condition_on_what_nobody_can_say_is_a_fault(slip: Condition, says: st
     assert says in sentence
 
 
-def test_places_of_every_size_and_countries_may_stand_in_a_condition() -> None:
-    codes = frozenset(["74042", "74", "84", "200000172", "99109"])
-    assert not found_in(replace(TOWN_HALL, when=Any((In("commune", codes), Prefix("commune", "99")))))
+@pytest.mark.parametrize(
+    "said",
+    [
+        In("commune", frozenset(["74042", "74010", "99109"])),
+        *(Prefix("commune", prefix) for prefix in ("99", "991", "99109", "7", "74", "74042")),
+        *(
+            Prefix("naissance", prefix)
+            for prefix in ("2", "2026", "2026-", "2026-1", "2026-02-2", "2026-02-28")
+        ),
+        *(Prefix("montant", prefix) for prefix in ("-", "1", "1.", "1.5")),
+        *(Prefix("loueur", prefix) for prefix in ("2", "21740042390019")),
+        Equals("montant", "-10.5"),
+        Equals("naissance", "2024-02-29"),
+    ],
+)
+def test_what_a_submission_can_say_may_stand_in_a_condition(said: Condition) -> None:
+    assert not found_in(replace(TOWN_HALL, when=said))
 
 
 @pytest.mark.parametrize(
@@ -230,12 +265,12 @@ def test_files_that_no_rule_gives_to_anybody_are_a_warning() -> None:
 # --- the register -------------------------------------------------------------------------------------
 
 
-def test_a_named_partner_that_does_not_exist_is_a_fault_once_its_rule_is_in_force() -> None:
-    assert only(found_in(OTHER, of=(), partners=()))[:2] == (
-        Severity.FAULT,
-        ("CERTDC", "rules", "autre", "partner"),
-    )
-    assert only(found_in(replace(OTHER, period=LATER), of=(), partners=()))[0] is Severity.WARNING
+def test_a_named_partner_that_does_not_exist_is_a_warning_for_it_has_a_mailbox() -> None:
+    severity, where, sentence = only(found_in(OTHER, of=(), partners=()))
+    assert (severity, where) == (Severity.WARNING, ("CERTDC", "rules", "autre", "partner"))
+    assert "waits in a mailbox" in sentence
+    by_mailbox = replace(OTHER, to=Named(MINISTRY, mailbox=True))
+    assert only(found_in(by_mailbox, of=(), partners=()))[1][-1] == "mailbox"
     moved = (Succession(MINISTRY, MARIGNIER),)
     assert not found_in(OTHER, of=(), partners=(MARIGNIER,), successions=moved)
 
