@@ -9,25 +9,28 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import datetime
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Protocol
 
 import structlog
 
 from hub.domain.errors import HubError, RuleBookError, SettingsError, Superseded
 from hub.domain.identity import Subscriber
-from hub.domain.partner import Partner
+from hub.domain.partner import Partner, is_siret
 from hub.domain.review import Finding, Severity, review
 from hub.domain.rule_book import RuleBook
 from hub.ports.store import Item, ItemKey, KeptPartner, Partners
 from hub.services.editions import EditionRoom, Proposal
-from hub.services.import_plans import Checks
+from hub.services.import_plans import CROWDED, Checks, crowded
 
 # How often, and after which seconds, a first start looks whether another that wrote partners publishes.
 _LOOKS = 50
 _PAUSE = 0.2
 
 log = structlog.get_logger()
+
+MOST_TOLD = 50
 
 
 class Declared(Protocol):
@@ -55,7 +58,12 @@ class Declared(Protocol):
         ...
 
     def book(self) -> RuleBook:
-        """The rule book of these files alone. Raises RuleBookError."""
+        """The rule book of these files alone. Raises RuleBookError, naming file and line."""
+        ...
+
+    def pointed(self, where: Sequence[str | int]) -> str | None:
+        """File and line to which a RuleBookError's `where` leads, or (`partners`, a subscriber); None: to
+        nothing that stands in these files."""
         ...
 
 
@@ -74,7 +82,7 @@ class DeclarationRoom:
         self._seal = seal
         self._checks = checks
 
-    async def begin(self, reading: Awaitable[Declared]) -> tuple[str, ...]:
+    async def begin(self, reading: Awaitable[Declared], at: datetime | None = None) -> tuple[str, ...]:
         """Before anything else runs: publish the first rule book, if there is none; else a sentence for the
         operator wherever the files say something else. Of several that start at once one publishes; the
         others overwrite nothing. Raises SettingsError or RuleBookError when there is neither a rule book nor
@@ -82,7 +90,7 @@ class DeclarationRoom:
         history = await self._editions.history(1)
         if not history:
             files = await reading
-            if await self._publish_first(files):
+            if await self._publish_first(files, datetime.now(UTC) if at is None else at):
                 return ()
             log.info("rules.published_by_another")
             return await self._notices(files, (await self._editions.newest()).number)
@@ -104,18 +112,21 @@ class DeclarationRoom:
             partners = known if proposal.based_on else None
             found = await asyncio.to_thread(findings, files, proposal.book, partners, at)
         except RuleBookError as error:
-            return faults(error), None
+            return faults(error, files), None
         if any(finding.severity is Severity.FAULT for finding in found):
             return found, None
         return found, proposal
 
-    async def _publish_first(self, files: Declared) -> bool:
-        """Whether it was published here, and not by another."""
+    async def _publish_first(self, files: Declared, at: datetime) -> bool:
+        """Whether it was published here, and not by another. What `hub check` refuses is refused here too."""
         await asyncio.to_thread(files.check)
-        flaws = [*await asyncio.to_thread(files.failing_cases), *flaws_in_partners(files, self._checks)]
+        proposal = await self._first_proposal(files)
+        found = await asyncio.to_thread(findings, files, proposal.book, None, at)
+        flaws = [one.sentence for one in found if one.severity is Severity.FAULT]
+        flaws += flaws_in_partners(files, self._checks)
         if flaws:
-            raise SettingsError("\n".join(flaws))
-        proposal = await self._editions.propose(files.items())
+            more = [f"… and {len(flaws) - MOST_TOLD} more: hub check"] if len(flaws) > MOST_TOLD else []
+            raise SettingsError("\n".join([*flaws[:MOST_TOLD], *more]))
         for _ in range(_LOOKS):
             if proposal.based_on or await self._editions.history(1):
                 return False
@@ -132,6 +143,13 @@ class DeclarationRoom:
             "partners are known that the files describe otherwise, and there is no rule book: a first start"
             " with other files broke off. Publish one by hub rules apply, then give hub partners import"
         )
+
+    async def _first_proposal(self, files: Declared) -> Proposal:
+        """Raises RuleBookError, naming file and line."""
+        try:
+            return await self._editions.propose(files.items())
+        except RuleBookError as error:
+            raise RuleBookError("\n".join(one.sentence for one in faults(error, files))) from None
 
     async def _declare(self, partners: Sequence[Partner]) -> bool:
         """Whether all of them are known now as they are told here. One that is known otherwise is another
@@ -161,23 +179,40 @@ def findings(
     """Cases that do not hold, and what a review of this book finds; `partners` None: not to be looked at.
     Raises RuleBookError when a case cannot be tried."""
     failing = [Finding(Severity.FAULT, ("cases",), sentence) for sentence in files.failing_cases()]
-    return [*failing, *review(book, partners, at)]
+    return [*failing, *(_pointed(finding, files) for finding in review(book, partners, at))]
 
 
-def faults(error: RuleBookError) -> Sequence[Finding]:
+def faults(error: RuleBookError, files: Declared | None = None) -> Sequence[Finding]:
     """Why the files make no rule book: each line of it a fault."""
-    return [Finding(Severity.FAULT, error.where, line) for line in str(error).splitlines()]
+    found = [Finding(Severity.FAULT, error.where, line) for line in str(error).splitlines()]
+    return found if files is None else [_pointed(finding, files) for finding in found]
+
+
+def _pointed(finding: Finding, files: Declared) -> Finding:
+    place = files.pointed(finding.where)
+    return finding if place is None else replace(finding, sentence=f"{place}: {finding.sentence}")
 
 
 def flaws_in_partners(files: Declared, checks: Checks) -> Sequence[str]:
-    """A sentence for each thing that a channel cannot serve an endpoint for."""
+    """A sentence for each thing for which an import would refuse a partner: its number, its endpoint, or
+    another one that is served in the same folder."""
+    partners = files.partners or ()
+    together = set(crowded({partner.subscriber: partner.endpoint for partner in partners}, {}))
     found = []
-    for partner in files.partners or ():
+    for partner in partners:
+        flaws = []
+        if not is_siret(partner.subscriber.siret):
+            flaws.append("the check sum of this SIRET is wrong; look for a mistyped digit")
         check = checks.get(partner.endpoint.channel)
         if check is None:
-            found.append(f"partner {partner.subscriber}: no connector for {partner.endpoint.channel}")
-            continue
-        found += [f"partner {partner.subscriber}: {flaw}" for flaw in check(partner.endpoint)]
+            flaws.append(f"no connector for {partner.endpoint.channel}")
+        else:
+            flaws += check(partner.endpoint)
+        if partner.subscriber in together:
+            flaws.append(CROWDED)
+        place = files.pointed(("partners", str(partner.subscriber))) if flaws else None
+        before = "" if place is None else f"{place}: "
+        found += [f"{before}partner {partner.subscriber}: {flaw}" for flaw in flaws]
     return found
 
 

@@ -118,15 +118,12 @@ class _Planning:
             step = None if told is None else self._step(told, self.known.get(subscriber))
             if step is not None:
                 self.steps[subscriber] = step
-        while crowded := _crowded(self.steps, self.known):
+        there = {subscriber: kept[0].endpoint for subscriber, kept in self.known.items()}
+        while refused := crowded({who: step.partner.endpoint for who, step in self.steps.items()}, there):
             # Whoever is refused stays where it was, and may be in somebody's way there.
-            for subscriber in crowded:
+            for subscriber in refused:
                 del self.steps[subscriber]
-                self._refuse(
-                    self.lines[subscriber],
-                    "settings",
-                    "another partner is served in this folder of this server",
-                )
+                self._refuse(self.lines[subscriber], "settings", CROWDED)
         return _sorted(
             self.steps.values(),
             lambda step: None if step.seen is None else _stays(step),
@@ -335,15 +332,18 @@ def _sorted(wanted: Iterable[Element], stays: Callable[[Element], bool | None]) 
 # --- two in one folder --------------------------------------------------------------------------------
 
 
-def _crowded(
-    steps: Mapping[Subscriber, PartnerStep], known: Mapping[Subscriber, KeptPartner]
+CROWDED = "another partner is served in this folder of this server"
+
+
+def crowded(
+    wanted: Mapping[Subscriber, Endpoint], known: Mapping[Subscriber, Endpoint]
 ) -> Sequence[Subscriber]:
-    """Those of `steps` that would come into a folder where another is served. Who was there first stays; of
+    """Those of `wanted` that would come into a folder where another is served. Who was there first stays; of
     several that come, nobody can tell which is right: all are refused."""
-    there = {subscriber: _folder(kept[0].endpoint) for subscriber, kept in known.items()}
-    wanted = {subscriber: _folder(step.partner.endpoint) for subscriber, step in steps.items()}
+    there = {subscriber: _folder(endpoint) for subscriber, endpoint in known.items()}
+    coming = {subscriber: _folder(endpoint) for subscriber, endpoint in wanted.items()}
     inside: dict[Hashable, list[Subscriber]] = {}
-    for subscriber, folder in (there | wanted).items():
+    for subscriber, folder in (there | coming).items():
         if folder is not None:
             inside.setdefault(folder, []).append(subscriber)
     return [

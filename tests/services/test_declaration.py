@@ -14,6 +14,7 @@ from hub.adapters.postgres.database import Database
 from hub.adapters.postgres.partners import PostgresPartners
 from hub.adapters.postgres.rule_books import PostgresRuleBooks
 from hub.domain.errors import RuleBookError, SettingsError, Unavailable
+from hub.domain.identity import Subscriber
 from hub.domain.partner import Endpoint, Partner
 from hub.domain.review import Severity
 from hub.domain.rule_book import RuleBook
@@ -22,6 +23,7 @@ from hub.ports.store import Item, ItemKey, KeptPartner
 from hub.services import declaration
 from hub.services.declaration import DeclarationRoom
 from hub.services.editions import EditionRoom
+from hub.services.import_plans import Checks
 from hub.wire import difference, items, procedure, read_change, rule_book
 from schemas.models.rules import ProcedureIn, SubscriptionIn
 from tests.conformance.samples import Obstacle, execute
@@ -47,6 +49,13 @@ def _partner(name: str = "Mairie de Bonneville", **settings: object) -> Partner:
     return Partner(BONNEVILLE, name, Endpoint("mailbox", settings))
 
 
+def _sftp(subscriber: Subscriber) -> Partner:
+    told = {"host": "sftp.example", "username": "hub", "directory": "arrivees"}
+    return Partner(subscriber, "Une mairie", Endpoint("sftp", told))
+
+
+NEVER = _procedure(when={"fact": "commune", "equals": "74010x"})
+"""Its rule can never act."""
 WISH = SubscriptionIn(procedure="CERTDC", subscriber=str(BONNEVILLE), place="commune:74042")
 
 
@@ -70,6 +79,9 @@ class Files:
 
     def failing_cases(self) -> Sequence[str]:
         return self.failing
+
+    def pointed(self, where: Sequence[str | int]) -> str | None:
+        return f"line of {where[-1]}" if where and where[0] in ("CERTDC", "partners") else None
 
     def book(self) -> RuleBook:
         return rule_book([self.procedure], self.subscriptions, LITTLE)
@@ -113,7 +125,10 @@ async def store(fresh_database: Callable[[], str]) -> AsyncIterator[Store]:
 
 
 def _room(editions: EditionRoom, partners: PostgresPartners) -> DeclarationRoom:
-    checks = {"mailbox": lambda endpoint: [f"{name} is not known" for name in endpoint.settings]}
+    checks: Checks = {
+        "mailbox": lambda endpoint: [f"{name} is not known" for name in endpoint.settings],
+        "sftp": lambda _: (),
+    }
     return DeclarationRoom(editions, partners, lambda partner: (partner, None, None), checks)
 
 
@@ -165,6 +180,9 @@ async def test_a_partners_file_that_names_fewer_than_are_known_is_no_difference(
     [
         (replace(FILES, failing=("CERTDC: a case does not hold",)), SettingsError),
         (replace(FILES, partners=(_partner(ville="x"),)), SettingsError),
+        (Files(NEVER), SettingsError),
+        (replace(FILES, partners=(_partner(), _sftp(Subscriber("21740164590017", "74164")))), SettingsError),
+        (replace(FILES, partners=(_sftp(BONNEVILLE), _sftp(MARIGNIER))), SettingsError),
         (RuleBookError("CERTDC.yaml, line 3: this is wrong"), RuleBookError),
         (Files(_procedure(), subscriptions=(WISH.model_copy(update={"procedure": "AUTRE"}),)), RuleBookError),
     ],
@@ -260,15 +278,39 @@ async def test_files_are_proposed_with_all_there_is_to_say_of_them(store: Store)
     found, proposal = await store.room.propose(replace(FILES, failing=("a case does not hold",)), NOW)
     assert ([one.sentence for one in found], proposal) == (["a case does not hold"], None)
 
-    found, proposal = await store.room.propose(Files(_procedure(competent=None, partner=str(MINISTRY))), NOW)
+    found, proposal = await store.room.propose(Files(NEVER), NOW)
     assert proposal is None
-    assert any(one.severity is Severity.FAULT and str(MINISTRY) in one.sentence for one in found)
+    (fault,) = [one for one in found if one.severity is Severity.FAULT]
+    assert fault.sentence.startswith("line of when: CERTDC, rule mairie: its condition names 74010x")
 
     other = _procedure().model_copy(update={"procedure": "AUTRE"})
     found, proposal = await store.room.propose(Files(other), NOW)
     assert proposal is None
     assert [one.severity for one in found] == [Severity.FAULT]
     assert await store.titles() == ["Certificat"]
+
+
+async def test_a_first_start_may_name_a_partner_nobody_knows_and_so_may_what_is_proposed_then(
+    store: Store,
+) -> None:
+    named = Files(_procedure(competent=None, partner=str(MINISTRY)), None, ())
+    assert await store.room.begin(_read(named)) == ()
+    found, proposal = await store.room.propose(named, NOW)
+    assert proposal is not None
+    assert [(one.severity, str(MINISTRY) in one.sentence) for one in found] == [(Severity.WARNING, True)]
+
+
+async def test_what_is_wrong_with_partners_is_told_with_its_line(store: Store) -> None:
+    twice = Files(_procedure(), (_sftp(BONNEVILLE), _sftp(MARIGNIER), _sftp(Subscriber("1" * 14, "1"))), ())
+    with pytest.raises(SettingsError) as caught:
+        await store.room.begin(_read(twice))
+    told = str(caught.value).splitlines()
+    assert [line.partition(": partner")[0] for line in told] == [
+        *(f"line of {who}" for who in (BONNEVILLE, MARIGNIER)),
+        *["line of 11111111111111-1"] * 2,
+    ]
+    assert sum("in this folder of this server" in line for line in told) == 3
+    assert "check sum" in told[2]
 
 
 async def test_before_the_first_rule_book_a_rule_may_name_whom_nobody_knows(store: Store) -> None:

@@ -7,7 +7,8 @@ force is the store's.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -77,7 +78,8 @@ class Declared:
 
     def items(self) -> dict[ItemKey, Item]:
         ground = (self.vintage, self.dataset)
-        return items(self.rules.procedures, self.subscriptions, self.successions, ground)
+        with self._pointing():
+            return items(self.rules.procedures, self.subscriptions, self.successions, ground)
 
     def check(self) -> None:
         self.rules.check(self.territory(self.dataset))
@@ -85,10 +87,22 @@ class Declared:
     def book(self) -> RuleBook:
         ground = self.territory(self.dataset)
         self.rules.check(ground)
-        return rule_book(self.rules.procedures, self.subscriptions, ground, self.successions)
+        with self._pointing():
+            return rule_book(self.rules.procedures, self.subscriptions, ground, self.successions)
 
     def failing_cases(self) -> tuple[str, ...]:
         return tuple(map(str, failing_cases(self.rules, self.territory(self.dataset))))
+
+    @contextmanager
+    def _pointing(self) -> Iterator[None]:
+        """What does not stand together is told with file and line."""
+        try:
+            yield
+        except RuleBookError as error:
+            place = self.pointed(error.where)
+            if place is None:
+                raise
+            raise RuleBookError(f"{place}: {error}") from None
 
     def pointed(self, where: Sequence[str | int]) -> str | None:
         at = None if self.partners_at is None else self.partners_at.pointed(where)

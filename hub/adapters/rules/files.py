@@ -92,8 +92,8 @@ class RuleFolder:
             fault = self.fault(f"{where[0]}.yaml", where[1:], "")
             return located(fault.file, fault.line)
         if len(where) > 1 and where[0] == "subscriptions":
-            code = str(where[1]).partition("/")[0]
-            if code not in codes:
+            code, named, _ = str(where[1]).partition("/")
+            if named and code not in codes:
                 return f"{self.folder / code}.yaml is not there"
         return None
 
