@@ -60,6 +60,21 @@ class Tray(Protocol):
         """Until a letter may have come, or this long."""
         ...
 
+    async def put_back(self, life: str) -> int:
+        """A letter again for each submission that is not decided, if letters were last put back for another
+        life of the log than this one; how many."""
+        ...
+
+    async def carried_until(self) -> datetime:
+        """What was received before this has no letter here; so the log was given it, and all of that before
+        this call."""
+        ...
+
+    async def put_back_lost(self, before: datetime) -> int:
+        """A letter again for each submission that was received before this, is not decided and has none; how
+        many."""
+        ...
+
 
 JournalPlace = tuple[int, int]
 """Where a line of the journal stands among the others."""

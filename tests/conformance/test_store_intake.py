@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import random
+from uuid import UUID
 
 import pytest
 
 from hub.adapters.postgres.database import Database
 from hub.adapters.postgres.intake import PostgresIntake
 from hub.adapters.postgres.tray import PostgresTray
+from hub.domain.decisions import Unroutable
 from hub.domain.errors import HubError, Unavailable
 from hub.domain.submission import Accepted, Conflict, RoutingFacts
-from hub.ports.store import Intake, Tray
+from hub.ports.store import Intake, Registry, Tray
 from tests.conformance.samples import (
     Obstacle,
     WatchedDatabase,
+    decided,
     execute,
     rows,
     sizes,
@@ -259,3 +262,70 @@ async def test_who_waits_at_an_empty_tray_goes_away_after_the_time(tray: Tray) -
     start = loop.time()
     await tray.wait(0.2)
     assert 0.15 < loop.time() - start < 5
+
+
+# --- letters again ------------------------------------------------------------------------------------
+
+
+async def carried(tray: Tray) -> None:
+    """The log has all of them."""
+    await tray.discard([letter.position for letter in await tray.letters(1000)])
+
+
+async def in_tray(tray: Tray) -> list[UUID]:
+    return [letter.content.submission for letter in await tray.letters(1000)]
+
+
+async def test_a_new_life_of_the_log_gets_a_letter_again_for_what_is_not_decided(
+    intake: Intake, tray: Tray, registry: Registry
+) -> None:
+    await intake.accept(submissions(4))
+    await tray.put_back("first")
+    await carried(tray)
+    await registry.register([decided(0, Unroutable(()))])
+    await intake.accept([submission(9)])
+    assert await tray.put_back("first") == 0
+    assert await in_tray(tray) == [submission(9).id]
+    assert await tray.put_back("second") == 3
+    assert sorted(await in_tray(tray)) == sorted(submission(number).id for number in (1, 2, 3, 9))
+    assert await tray.put_back("second") == 0
+
+
+async def test_several_who_put_back_at_once_write_one_letter_each(intake: Intake, fresh_dsn: str) -> None:
+    await intake.accept(submissions(50))
+    opened = [await Database.open(fresh_dsn) for _ in range(4)]
+    trays = [PostgresTray(one) for one in opened]
+    await carried(trays[0])
+    counts = await asyncio.gather(*(one.put_back("life") for one in trays))
+    assert sum(counts) == 50
+    assert len(await in_tray(trays[0])) == 50
+    for one in opened:
+        await one.close()
+
+
+async def test_what_was_lost_gets_a_letter_again_and_what_came_since_does_not(
+    intake: Intake, tray: Tray, registry: Registry, database: Database
+) -> None:
+    await intake.accept(submissions(3))
+    await registry.register([decided(1, Unroutable(()))])
+    await carried(tray)
+    await execute(database, "UPDATE submission SET received_at = received_at - interval '1 hour'")
+    await intake.accept([submission(9)])
+    await carried(tray)
+    before = await tray.carried_until()
+    assert await tray.put_back_lost(before) == 2
+    assert sorted(await in_tray(tray)) == sorted(submission(number).id for number in (0, 2))
+    assert await tray.put_back_lost(before) == 0
+    # Lost once more, it is found once more.
+    await carried(tray)
+    assert await tray.put_back_lost(before) == 2
+
+
+async def test_what_has_a_letter_still_is_not_taken_for_carried(
+    intake: Intake, tray: Tray, database: Database
+) -> None:
+    await intake.accept(submissions(3))
+    await execute(database, "UPDATE submission SET received_at = received_at - interval '1 hour'")
+    oldest = min(letter.content.received_at for letter in await tray.letters(10))
+    assert await tray.carried_until() == oldest
+    assert await tray.put_back_lost(await tray.carried_until()) == 0
