@@ -4,7 +4,8 @@ Business of this file: requests after Standard Webhooks 1.0 (id, timestamp, HMAC
 what answers mean. It follows no redirect, keeps no cookie, believes no text. It decides no retry.
 
 Settings: url (https; http on this machine only, or anywhere with plain: true), plain.
-Secrets: secret (`whsec_` and base64 of 24 to 64 random bytes).
+Secrets: secret (`whsec_` and base64 of 24 to 64 random bytes), url_query (what follows the url's question mark,
+for it is often a token; settings are shown and exported).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import binascii
 import hashlib
 import hmac
 import json
+import re
 import socket
 import ssl
 from collections.abc import Mapping, Sequence
@@ -25,6 +27,7 @@ from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
 import aiohttp
+from yarl import URL
 
 from connectors.parcels import each, exhausted
 from connectors.settings import Reading
@@ -147,14 +150,20 @@ def wait_of(header: str | None, now: datetime) -> timedelta | None:
 @dataclass(frozen=True, slots=True)
 class _Target:
     url: str
+    query: str = field(repr=False)
     key: bytes = field(repr=False)
+
+    def address(self) -> URL:
+        """The query as it was written: a token means its own signs."""
+        told = URL(self.url)
+        return URL(f"{told}?{self.query}", encoded=True) if self.query else told
 
 
 def _read(endpoint: Endpoint) -> tuple[_Target, Sequence[str]]:
     reading = Reading(endpoint)
     url = reading.text("url")
     _check_url(reading, url, reading.flag("plain"))
-    return _Target(url, _key(reading, reading.secret("secret"))), reading.finish()
+    return _Target(url, _query(reading), _key(reading, reading.secret("secret"))), reading.finish()
 
 
 def _check_url(reading: Reading, url: str, plain: bool) -> None:
@@ -169,10 +178,23 @@ def _check_url(reading: Reading, url: str, plain: bool) -> None:
         return
     if parts.scheme not in ("https", "http") or not host or not url.isascii():
         reading.wrong("url", "must be a URL of https, in ASCII")
-    elif parts.username is not None or parts.password is not None or parts.fragment:
+    elif parts.username is not None or parts.password is not None or "#" in url:
         reading.wrong("url", "must carry no user, password or fragment")
+    elif "?" in url:
+        reading.wrong("url", "must carry no query: what follows the question mark is the secret url_query")
     elif parts.scheme == "http" and host not in _HERE and not plain:
         reading.wrong("url", "must be https, unless plain says that http is meant")
+
+
+def _query(reading: Reading) -> str:
+    query = reading.secret("url_query") or ""
+    if query and not _QUERY.fullmatch(query):
+        reading.wrong("url_query", "must be the URL's query without its question mark, in ASCII")
+    return query
+
+
+_QUERY = re.compile(r"(?!\?)[!$-;=?-Z_a-z~]+", re.ASCII)
+"""What a query may hold (RFC 3986), percent signs included."""
 
 
 def _key(reading: Reading, secret: str | None) -> bytes:
@@ -219,7 +241,7 @@ class _Visit:
 
     async def _post(self, sent: bytes, told: Mapping[str, str]) -> Outcome:
         async with self.session.post(
-            self.target.url,
+            self.target.address(),
             data=sent,
             headers=told,
             allow_redirects=False,

@@ -372,6 +372,7 @@ class WebhookTown:
     requests: list[Taken] = field(default_factory=list)
     answers: list[web.Response] = field(default_factory=list)
     peers: set[int] = field(default_factory=set)
+    queries: list[str] = field(default_factory=list)
 
     @property
     def endpoint(self) -> Endpoint:
@@ -393,6 +394,7 @@ class WebhookTown:
 
     async def take(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
+        self.queries.append(request.rel_url.raw_query_string)
         if request.transport is not None:
             self.peers.add(request.transport.get_extra_info("peername")[1])
         if self.breaking and request.transport is not None:

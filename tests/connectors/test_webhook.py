@@ -359,10 +359,38 @@ def test_a_setting_that_cannot_be_is_named(
 @pytest.mark.parametrize(
     "settings",
     [
-        {"url": "https://mairie.test/hook?a=b"},
+        {"url": "https://mairie.test/hook"},
         {"url": "http://127.0.0.1:8080/hook"},
         {"url": "http://receiver:8080/hook", "plain": True},
     ],
 )
 def test_plain_http_is_a_choice_said_aloud(settings: dict[str, object]) -> None:
     assert connector(surroundings(NOW)).check(Endpoint("webhook", settings, {"secret": SECRET})) == ()
+
+
+async def test_a_query_is_a_secret_that_is_put_behind_the_url(town: WebhookTown, webhook: Connector) -> None:
+    endpoint = town.endpoint
+    secrets = {**endpoint.secrets, "url_query": "token=T0KEN%2F&x=1"}
+    secret = Endpoint("webhook", endpoint.settings, secrets)
+    assert webhook.check(secret) == ()
+    assert await webhook.deliver(secret, [some_parcel()], LIMIT) == [Delivered("http 204")]
+    assert town.queries == ["token=T0KEN%2F&x=1"]
+
+
+@pytest.mark.parametrize(
+    ("url", "query", "field"),
+    [
+        ("https://mairie.test/hook?token=T0KEN", "", "url"),
+        ("https://mairie.test/hook?", "", "url"),
+        ("https://mairie.test/hook#", "", "url"),
+        ("https://mairie.test/hook", "?token=T0KEN", "url_query"),
+        ("https://mairie.test/hook", "token=T0KEN#x", "url_query"),
+        ("https://mairie.test/hook", "token=T0 KEN", "url_query"),
+        ("https://mairie.test/hook", "token=T0KÉN", "url_query"),
+    ],
+)
+def test_a_token_in_a_url_is_refused_and_never_told(url: str, query: str, field: str) -> None:
+    endpoint = Endpoint("webhook", {"url": url}, {"secret": SECRET, "url_query": query})
+    flaws = connector(surroundings(NOW)).check(endpoint)
+    assert [flaw.split()[0] for flaw in flaws] == [field]
+    assert "T0K" not in str(flaws)
