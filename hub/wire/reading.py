@@ -63,6 +63,8 @@ def sentence_of(found: Mapping[str, Any]) -> str:
     type = found["type"]
     if "." in type:
         return str(found["msg"])  # the schemas' own sentence, see `schemas.models.rules`
+    if type == "literal_error" and found["ctx"]["expected"] == "True":
+        return "true is expected, or nothing of it"
     if type == "literal_error":
         return f"one of: {found['ctx']['expected']}"  # the model's words
     return _SENTENCES.get(type, "this does not have the right form")

@@ -111,5 +111,5 @@ class PartnerIn(WireModel):
 
 
 class PartnersFile(WireModel):
-    partners: list[PartnerIn]
-    successions: list[SuccessionIn] = Field(default_factory=list)
+    partners: Annotated[list[PartnerIn], Field(max_length=200_000)]
+    successions: Annotated[list[SuccessionIn], Field(max_length=200_000)] = Field(default_factory=list)

@@ -20,7 +20,7 @@ from schemas.models.wire import WireModel
 
 DEEPEST_CONDITION = 8
 MOST_TESTS = 100
-_FIRST_YEAR, _LAST_YEAR = 1900, 2199
+FIRST_YEAR, LAST_YEAR = 1900, 2199
 """A year outside is a typing error; and instants far away overflow when they change their time zone."""
 
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
@@ -38,8 +38,8 @@ def _day(told: object) -> date:
         day = date.fromisoformat(told)
     except ValueError:
         raise PydanticCustomError("date.calendar", "there is no such day in the calendar") from None
-    if not _FIRST_YEAR <= day.year <= _LAST_YEAR:
-        raise PydanticCustomError("date.year", f"the year must be between {_FIRST_YEAR} and {_LAST_YEAR}")
+    if not FIRST_YEAR <= day.year <= LAST_YEAR:
+        raise PydanticCustomError("date.year", f"the year must be between {FIRST_YEAR} and {LAST_YEAR}")
     return day
 
 
@@ -263,7 +263,9 @@ class ProcedureIn(WireModel):
     """A procedure (démarche): what is known of a submission, and who gets it."""
 
     procedure: Code = Field(description="Its code, which is the name of the file too.")
-    title: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+    title: Annotated[
+        str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")
+    ]
     facts: Annotated[dict[FactName, FactIn], Field(max_length=50)] = Field(
         description="What the sender says of each submission, by name."
     )
@@ -275,7 +277,7 @@ class ProcedureIn(WireModel):
         description="Which EPCI are competent, and for which communes. Absent: an EPCI's subscription is "
         "taken for its word.",
     )
-    rules: Annotated[list[RuleIn], Field(min_length=1)]
+    rules: Annotated[list[RuleIn], Field(min_length=1, max_length=100_000)]
 
 
 # --- who wishes for what ------------------------------------------------------------------------------
@@ -319,9 +321,9 @@ class CaseFileIn(WireModel):
 class CaseIn(WireModel):
     """A submission, and who must get it. `unroutable`: nobody; `quarantine`: a person must look at it."""
 
-    says: Annotated[str, StringConstraints(min_length=10, max_length=300)] = Field(
-        description="What must be true, in a sentence."
-    )
+    says: Annotated[
+        str, StringConstraints(min_length=10, max_length=300, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")
+    ] = Field(description="What must be true, in a sentence.")
     at: Day | None = Field(default=None, description="The day it is received; absent: 2026-01-01.")
     facts: dict[FactName, Value]
     files: list[CaseFileIn] = Field(default_factory=list)
@@ -331,9 +333,9 @@ class CaseIn(WireModel):
 class CasesIn(WireModel):
     """`subscriptions`: who subscribes in this little world; beside the rules, and checked with them."""
 
-    subscriptions: list[SubscriptionIn]
-    successions: list[SuccessionIn] = Field(default_factory=list)
-    cases: Annotated[list[CaseIn], Field(min_length=1)]
+    subscriptions: Annotated[list[SubscriptionIn], Field(max_length=100_000)]
+    successions: Annotated[list[SuccessionIn], Field(max_length=100_000)] = Field(default_factory=list)
+    cases: Annotated[list[CaseIn], Field(min_length=1, max_length=10_000)]
 
 
 def told(model: WireModel) -> dict[str, Any]:

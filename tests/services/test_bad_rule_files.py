@@ -115,10 +115,13 @@ def test_more_rules_than_the_limit_are_refused(tmp_path: Path, territory: Territ
     assert fault.sentence == "2 rules are more than the 1 this hub takes"
 
 
-def test_at_most_fifty_faults_are_told(tmp_path: Path, territory: Territory) -> None:
+def test_at_most_fifty_faults_are_told(tmp_path: Path) -> None:
     rules = "".join(f"  - id: Regle {number}\n    recipient: x\n    everyone: true\n" for number in range(80))
-    told = faults(tmp_path, territory, GOOD + rules)
-    assert len(told) == 50
+    (tmp_path / "Essai.yaml").write_text(GOOD + rules)
+    with pytest.raises(RuleFileFaults) as caught:
+        read_rules(tmp_path)
+    told = str(caught.value).splitlines()
+    assert (len(told), told[-1]) == (51, "… and 30 more")
 
 
 @pytest.mark.parametrize(

@@ -50,13 +50,13 @@ def located(file: Path, line: int | None) -> str:
 
 
 class RuleFileFaults(RuleBookError):
-    """Files are refused whole, for all the faults that were found (at most 50)."""
+    """Files are refused whole, for all the faults that were found; its text tells the first fifty."""
 
     def __init__(self, faults: Sequence[Fault]) -> None:
         told = [str(fault) for fault in faults[:MOST_FAULTS]]
         more = [f"… and {len(faults) - MOST_FAULTS} more"] if len(faults) > MOST_FAULTS else []
         super().__init__("\n".join([*told, *more]))
-        self.faults = tuple(faults[:MOST_FAULTS])
+        self.faults = tuple(faults)
 
 
 @dataclass(frozen=True, slots=True)
