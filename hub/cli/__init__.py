@@ -9,12 +9,19 @@ tried.
 
 from __future__ import annotations
 
+import io
+import sys
+
 import typer
 
 from hub.cli import covering, explaining, operating, partners, rules, running, simulating, territory, tokens
 
 
 def main() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that cannot write a sign gets another one, not the end of the command.
+            stream.reconfigure(errors="replace")
     app()
 
 

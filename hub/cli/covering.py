@@ -38,17 +38,23 @@ def show_coverage(
     """What would be reached by submissions from each commune now, by the rule book in force (or the files
     of --rules, with the subscriptions in force)."""
 
+    if picture is not None and picture.suffix.casefold() != ".svg":
+        raise typer.BadParameter("a picture is an SVG file: name it so")
+
     async def work(ground: assembly.Ground) -> None:
         book = await _book(ground, rules)
-        told = await asyncio.to_thread(_surveyed, book, tuple(procedure or sorted(book.procedures)))
+        codes = tuple(dict.fromkeys(procedure or sorted(book.procedures)))
+        told = await asyncio.to_thread(_surveyed, book, codes)
         if picture is not None:
             _draw(picture, told)
         if as_json:
             write_json([_as_json(one) for one in told])
             return
         _show_totals(told)
-        if len(told) == 1:
-            _show_departements(told[0])
+        for one in told if procedure or len(told) == 1 else ():
+            _show_departements(one)
+        if not procedure and len(told) > 1:
+            say("by département, and which communes: hub rules coverage --procedure CODE")
         if picture is not None:
             say(f"drawn in {picture}")
 
@@ -66,7 +72,8 @@ def _surveyed(book: RuleBook, procedures: Sequence[str]) -> Sequence[Coverage]:
         raise RuleBookError("the rule book has no procedure")
     for code in procedures:
         if code not in book.procedures:
-            raise RuleBookError("the rule book knows no such procedure: hub rules coverage tells all")
+            there = ", ".join(sorted(book.procedures))
+            raise RuleBookError(f"the rule book has no procedure {code}; it has: {there}")
     now = datetime.now(UTC)
     return [coverage(code, book, now) for code in procedures]
 
@@ -94,7 +101,8 @@ def _show_totals(told: Sequence[Coverage]) -> None:
 
 
 def _show_departements(told: Coverage) -> None:
-    table = Table("département", "communes", "covered", "share", "would reach nobody", "people there")
+    heads = ("communes", "covered", "share", "would reach nobody", "people there")
+    table = Table("département", *heads, title=told.procedure)
     for one in told.departements:
         table.add_row(f"{one.code} {escape(one.name)}", *_figures(one.figures))
     Console().print(table)
@@ -109,14 +117,21 @@ def _show_departements(told: Coverage) -> None:
 
 
 def _figures(told: Figures) -> tuple[str, ...]:
-    share = f"{100 * told.covered / told.communes:.1f} %" if told.communes else ""
     return (
         f"{told.communes:,}",
         f"{told.covered:,}",
-        share,
+        _share(told),
         f"{told.nobody:,}",
         f"{told.population_nobody:,}",
     )
+
+
+def _share(told: Figures) -> str:
+    """As the picture says it: never 100 % while a commune is missing, nor 0 % while one is covered."""
+    if not told.communes:
+        return ""
+    percent = 100 * told.covered // told.communes
+    return "< 1 %" if percent == 0 and told.covered else f"{percent} %"
 
 
 def _as_json(told: Coverage) -> Mapping[str, Any]:

@@ -16,13 +16,15 @@ from hub import assembly
 from hub.cli.shared import AsJson, RulesFolder, moment, on_ground, say, with_rules, write_json
 from hub.domain.decisions import Recipient, Routed, Verdict
 from hub.domain.differences import between_verdicts, outcome
-from hub.domain.errors import HubError, Invalid, Pruned, SettingsError
+from hub.domain.document import OfferedFile
+from hub.domain.errors import Flaw, HubError, Invalid, Pruned, SettingsError
 from hub.domain.explaining import Explanation, Look, explain
+from hub.domain.facts import check
 from hub.domain.rule_book import RuleBook
 from hub.domain.submission import RoutingFacts
 from hub.ports.views import Received
 from hub.wire import read_id
-from hub.wire.questions import read_question
+from hub.wire.questions import NOBODY_S, read_question
 
 _LARGEST = 1_000_000
 
@@ -58,6 +60,8 @@ def explain_submission(
     async def work(ground: assembly.Ground) -> None:
         received = await _received(ground, asked)
         by = await _book(ground, received, rules, edition)
+        if received.facts.submission == NOBODY_S:
+            _check(asked, received.facts, by.book)
         told = explain(received.facts, by.book)
         if as_json:
             write_json(_as_json(received, told, by.label))
@@ -89,8 +93,32 @@ def _question(path: Path) -> RoutingFacts:
     try:
         return read_question(body, datetime.now(UTC))
     except Invalid as error:
-        flaws = "\n".join(f"{path}: {flaw.field or '/'}: {flaw.detail}" for flaw in error.flaws)
-        raise SettingsError(flaws) from None
+        raise _flawed(path, error) from None
+
+
+def _flawed(path: Path, error: Invalid) -> SettingsError:
+    fields = (", ".join(flaw.field.split("/")[1:]) for flaw in error.flaws)
+    told = zip(fields, error.flaws, strict=True)
+    return SettingsError(
+        "\n".join(f"{path}: {f'{field}: ' if field else ''}{flaw.detail}" for field, flaw in told)
+    )
+
+
+def _check(asked: str, facts: RoutingFacts, book: RuleBook) -> None:
+    """Whether a submission could say this. Raises SettingsError."""
+    procedure = book.procedures.get(facts.procedure)
+    if procedure is None:
+        there = ", ".join(sorted(book.procedures))
+        raise SettingsError(f"{asked}: procedure: there is no such one here; there are: {there}")
+    files = [OfferedFile(file.number, "", file.type, "", 0, "") for file in facts.attachments]
+    try:
+        check(procedure, facts.facts, files, book.territory)
+    except Invalid as error:
+        flaws = (
+            Flaw(flaw.field.replace("/attachments/", "/files/").removesuffix("/type"), flaw.rule, flaw.detail)
+            for flaw in error.flaws
+        )
+        raise _flawed(Path(asked), Invalid(*flaws)) from None
 
 
 async def _book(

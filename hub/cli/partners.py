@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from hub import assembly
-from hub.cli.shared import AsJson, Reason, author, complain, day, on_ground, say, write_json
+from hub.cli.shared import AsJson, Reason, author, complain, day, on_ground, reason_given, say, write_json
 from hub.cli.shared import subscriber as named
 from hub.domain.errors import SettingsError
 from hub.domain.rules import SubscriptionState, Succession
@@ -47,7 +47,10 @@ def commands() -> typer.Typer:
 
 def take_in(
     file: Annotated[Path, typer.Argument(help="A partners file, a table, or the directory of services.")],
-    reason: Annotated[str | None, typer.Option(help="Why; it is kept. Not needed for a dry run.")] = None,
+    reason: Annotated[
+        str | None,
+        typer.Option(help="Why; it is kept. Not needed for a dry run.", callback=reason_given),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would do; do nothing.")] = False,
     procedure: Annotated[
         list[str] | None, typer.Option(help="For a directory: what its counters subscribe to.")
@@ -65,7 +68,7 @@ def take_in(
         listing = await asyncio.to_thread(
             assembly.read_partners_file, file, procedures=procedure or (), state=state
         )
-        plan = await ground.onboarding.plan(listing)
+        plan = await ground.onboarding.plan(listing, procedure or ())
         _show_remarks("note", plan.notes)
         _show_remarks("refused", plan.refused)
         _show_plan(plan)
@@ -76,7 +79,7 @@ def take_in(
         else:
             done = await ground.onboarding.carry_out(plan, author(), reason)
             say(f"done; the newest rule book is {done.edition}")
-        return not plan.refused
+        return not plan.refused and bool(listing.partners or listing.successions)
 
     if not on_ground(work):
         raise typer.Exit(1)
@@ -110,7 +113,10 @@ def export(
     async def work(ground: assembly.Ground) -> None:
         found = await ground.onboarding.export()
         if file is None:
-            sys.stdout.writelines(assembly.written(found, form))
+            # It is UTF-8 whatever the terminal's signs: reading it again must change nothing.
+            out = getattr(sys.stdout, "buffer", None)
+            for piece in assembly.written(found, form):
+                sys.stdout.write(piece) if out is None else out.write(piece.encode())
             return
         try:
             await asyncio.to_thread(assembly.write_export, file, found, form)

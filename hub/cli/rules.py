@@ -14,6 +14,7 @@ from rich.table import Table
 
 from hub import assembly
 from hub.cli.shared import (
+    MOST_FAULTS,
     AsJson,
     Reason,
     RulesFolder,
@@ -73,12 +74,18 @@ def check(
 
 
 def _show_findings(found: Sequence[Finding]) -> None:
-    for one in found:
-        if one.severity is Severity.FAULT:
-            complain(one.sentence)
+    faults = [one.sentence for one in found if one.severity is Severity.FAULT]
+    for sentence in faults[:MOST_FAULTS]:
+        complain(sentence)
+    if len(faults) > MOST_FAULTS:
+        complain(f"… and {len(faults) - MOST_FAULTS} more faults")
     warnings = [one for one in found if one.severity is Severity.WARNING]
     if warnings:
-        complain(f"{len(warnings)} warnings, which stop nothing:")
+        complain(
+            f"{len(warnings)} warnings, which stop nothing:"
+            if len(warnings) > 1
+            else "a warning, which stops nothing:"
+        )
     for one in warnings[:_MOST_SHOWN]:
         complain(f"  {one.sentence}")
     if len(warnings) > _MOST_SHOWN:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import getpass
 import json
+import re
+import sys
+import unicodedata
 from collections.abc import Awaitable, Callable, Iterable
-from datetime import date, datetime
+from datetime import date, datetime, time
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 from zoneinfo import ZoneInfo
@@ -24,7 +27,18 @@ from hub.telemetry import logs
 
 Result = TypeVar("Result")
 
-Reason = Annotated[str, typer.Option(help="Why; it is kept.")]
+
+def reason_given(told: str | None) -> str | None:
+    """As it is kept: one line that can be printed and says something. Raises BadParameter."""
+    if told is None:
+        return None
+    text = told.strip()
+    if not 3 <= len(text) <= 500 or printable(text) != text or "\n" in text:
+        raise typer.BadParameter("say why, in 3 to 500 signs that can be printed, on one line")
+    return text
+
+
+Reason = Annotated[str, typer.Option(help="Why; it is kept.", callback=reason_given)]
 RulesFolder = Annotated[
     Path | None, typer.Option("--rules", help="The rules folder; default: HUB_RULES, or what is installed.")
 ]
@@ -84,25 +98,43 @@ def guarded(work: Callable[[], Result]) -> Result:
 
 
 def complain(sentence: str, style: str | None = None) -> None:
-    Console(stderr=True, soft_wrap=True).print(sentence, markup=False, highlight=False, style=style)
+    console = Console(stderr=True, soft_wrap=True)
+    console.print(printable(sentence), markup=False, highlight=False, style=style)
 
 
 def say(sentence: str) -> None:
-    Console(soft_wrap=True).print(sentence, markup=False, highlight=False)
+    Console(soft_wrap=True).print(printable(sentence), markup=False, highlight=False)
+
+
+def printable(text: str) -> str:
+    """What comes from files and arguments gives no orders to the terminal."""
+    return "".join(sign if sign.isprintable() or _is_blank(sign) else "?" for sign in text)
+
+
+def _is_blank(sign: str) -> bool:
+    """The spaces of French typography are none that Python prints."""
+    return sign == "\n" or unicodedata.category(sign) == "Zs"
+
+
+MOST_FAULTS = 50
 
 
 def report(faults: Iterable[str], well: str) -> None:
-    """Each fault on a line of its own, and exit code 1; or that all is well."""
+    """Each fault on a line of its own (the first fifty), and exit code 1; or that all is well."""
     found = list(faults)
-    for sentence in found:
+    for sentence in found[:MOST_FAULTS]:
         complain(sentence)
+    if len(found) > MOST_FAULTS:
+        complain(f"… and {len(found) - MOST_FAULTS} more")
     if found:
         raise typer.Exit(1)
     say(well)
 
 
 def write_json(told: Any) -> None:
-    print(json.dumps(told, ensure_ascii=False, default=str, indent=1))
+    """Where the terminal cannot write every sign, those are written as JSON may."""
+    everywhere = (sys.stdout.encoding or "").casefold().replace("-", "") == "utf8"
+    print(json.dumps(told, ensure_ascii=not everywhere, default=str, indent=1))
 
 
 def author() -> str:
@@ -111,23 +143,44 @@ def author() -> str:
 
 
 def subscriber(text: str) -> Subscriber:
-    found = Subscriber.parse(text)
-    if not is_siret(found.siret) or not found.branch:
+    """Raises BadParameter."""
+    if not _NUMBER.fullmatch(text):
         raise typer.BadParameter("a partner is named by its SIRET and its branch, with a dash between")
+    found = Subscriber.parse(text)
+    if not is_siret(found.siret):
+        raise typer.BadParameter("the check sum of this SIRET is wrong; look for a mistyped digit")
     return found
+
+
+_NUMBER = re.compile(r"[0-9]{14}-[0-9A-Za-z]{1,10}", re.ASCII)
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
+_TIME = re.compile(r"[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?(Z|[+-][0-9]{2}:[0-9]{2})?", re.ASCII)
+_FIRST_YEAR, _LAST_YEAR = 1900, 2199
+"""A year outside is a typing error; and instants far away overflow when they change their time zone."""
 
 
 def day(text: str) -> date:
     """Raises BadParameter."""
+    if not _DAY.fullmatch(text):
+        raise typer.BadParameter("a day is written as 2026-01-31")
     try:
-        return date.fromisoformat(text)
+        found = date.fromisoformat(text)
     except ValueError:
-        raise typer.BadParameter("a day is written as 2026-01-31") from None
+        raise typer.BadParameter("there is no such day in the calendar") from None
+    if not _FIRST_YEAR <= found.year <= _LAST_YEAR:
+        raise typer.BadParameter(f"the year must be between {_FIRST_YEAR} and {_LAST_YEAR}")
+    return found
 
 
 def instant(text: str) -> datetime:
     """A day (its midnight in Paris) or an instant; without a zone, it is Paris's. Raises BadParameter."""
+    begun, sign, rest = text.partition("T")
+    on = day(begun)
+    if not sign:
+        return datetime.combine(on, time(), _HERE)
     try:
+        if not _TIME.fullmatch(rest):
+            raise ValueError
         found = datetime.fromisoformat(text)
     except ValueError:
         raise typer.BadParameter("an instant is written as 2026-01-31 or 2026-01-31T14:30") from None

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from hub import assembly
 from hub.cli.shared import RulesFolder, carry_out, complain, guarded, say, with_rules
-from hub.domain.errors import SettingsError
+from hub.domain.errors import RuleBookError, SettingsError
 from hub.domain.territory import Place
 from hub.domain.territory_changes import TerritoryChanges, differences
 from hub.settings import Settings
@@ -53,10 +53,16 @@ def update(
     def work() -> TerritoryChanges | None:
         before = assembly.list_vintages(folder)
         package = _package(tarball, npm)
-        done = assembly.update_territory(folder, package, replace)
+        try:
+            done = assembly.update_territory(folder, package, replace)
+        except RuleBookError as error:
+            raise RuleBookError(f"{tarball if npm is None else npm}: {error}") from error
         word = "was taken in" if done.written else "is here already, with the same rows"
         say(f"vintage {done.vintage.name} {word}: {done.vintage.path}")
-        if not done.written or not before:
+        newest = assembly.list_vintages(folder)[-1].name
+        if newest != done.vintage.name:
+            say(f"hub rules apply uses the newest vintage, {newest}: this one stays beside it, unused")
+        if not done.written or not before or newest != done.vintage.name:
             return None
         old = assembly.load_territory(before[-1].path)
         say(f"from vintage {before[-1].name} to {done.vintage.name}:")

@@ -85,10 +85,15 @@ class OnboardingRoom:
         self._checks = checks
         self._lead = lead
 
-    async def plan(self, listing: Listing) -> ImportPlan:
-        """What importing this would do now; it writes nothing. Raises RuleBookError when the rule book that
-        would come of it contradicts itself, or none was published yet."""
+    async def plan(self, listing: Listing, procedures: Collection[str] = ()) -> ImportPlan:
+        """What importing this would do now; it writes nothing. `procedures` were named by the operator, once
+        for all lines. Raises RuleBookError when there is none of these, when the rule book that would come of
+        it contradicts itself, or none was published yet."""
         number, book = await self._newest()
+        unknown = set(procedures) - book.procedures.keys()
+        if unknown:
+            there = ", ".join(sorted(book.procedures))
+            raise RuleBookError(f"the rule book has no procedure {min(unknown)}; it has: {there}")
         known = {kept[0].subscriber: kept for kept in await self._partners.list()}
         opened = self._endpoints.opened
         plan = await asyncio.to_thread(plan_import, listing, number, book, known, opened, self._checks)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import re
 from datetime import datetime
 from uuid import UUID
 
+from pydantic import ValidationError
+
+from hub.domain.errors import Flaw, Invalid
 from hub.domain.submission import AttachmentFacts, RoutingFacts
-from hub.wire.reading import read_json
+from hub.wire.reading import flaws_of, loads
 from schemas.models.explaining import QuestionIn
 from schemas.models.submission import PlaceIn
 
@@ -16,7 +21,7 @@ NOBODY_S = UUID(int=0)
 
 def read_question(body: bytes, now: datetime) -> RoutingFacts:
     """As routing would know it; `now` is when it is received, unless it says when. Raises Invalid."""
-    told = read_json(QuestionIn, body)
+    told = _read(body)
     return RoutingFacts(
         submission=NOBODY_S,
         sender="",
@@ -28,3 +33,21 @@ def read_question(body: bytes, now: datetime) -> RoutingFacts:
         attachments=tuple(AttachmentFacts(number, type) for number, type in enumerate(told.files, start=1)),
         received_at=told.received_at or now,
     )
+
+
+def _read(body: bytes) -> QuestionIn:
+    try:
+        return QuestionIn.model_validate_json(json.dumps(loads(body.decode("utf-8-sig"))))
+    except UnicodeDecodeError:
+        raise Invalid(Flaw("", "encoding", "not UTF-8; save it as UTF-8")) from None
+    except json.JSONDecodeError as error:
+        raise Invalid(Flaw("", "json", f"line {error.lineno}: this is not well-formed JSON")) from None
+    except ValidationError as error:
+        flaws = flaws_of(error)
+        raise Invalid(*(Flaw(_BRANCH.sub(r"\1", one.field), one.rule, one.detail) for one in flaws)) from None
+    except (ValueError, RecursionError):
+        raise Invalid(Flaw("", "json", "this is not well-formed JSON")) from None
+
+
+_BRANCH = re.compile(r"^(/facts/[^/]+)/(?:text|place)(?=/|$)")
+"""The schema's own step: whether a fact is a text or a place."""

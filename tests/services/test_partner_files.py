@@ -219,6 +219,8 @@ def test_a_formula_in_a_cell_is_text(tmp_path: Path) -> None:
         ("hunter2;guichet\n", "column 1 is none of siret, guichet"),
         ("siret;nom\n", "there is no column guichet"),
         ("siret;guichet;SIRET\n", "a column stands twice"),
+        (f"{HEADER}\r1;2;hunter2;;;;;;;\r", "its lines end as they did on old machines"),
+        (f"{HEADER};{'x' * 200_000}\n1;2\n", "line 1: a cell is far too long"),
         (f'{HEADER}\n1;2;"hunter2;;;;;;;\n1;2;3;;;;;;;\n', "line 2: a quotation mark is not closed"),
         (f"{HEADER}\n1;2;{'x' * 200_000};;;;;;;\n", "line 2: "),
         (
@@ -435,10 +437,35 @@ def test_a_broken_line_of_a_directory_spares_the_others(tmp_path: Path) -> None:
 
 def test_services_of_other_kinds_are_passed_over_and_counted(tmp_path: Path) -> None:
     caf = entry(key="caf-77188-01", pivot=[{"type_service_local": "caf", "code_insee_commune": ["77188"]}])
-    listing = reading(tmp_path, [caf, entry(), {"nom": "sans rien"}], procedures=["RCO"])
+    listing = reading(tmp_path, [caf, entry(), caf], procedures=["RCO"])
     assert len(listing.partners) == 1
     assert [note.sentence.startswith("2 entries are of other kinds") for note in listing.notes] == [True]
     assert len(reading(tmp_path, [caf, entry()], kinds=("caf",)).partners) == 1
+
+
+@pytest.mark.parametrize(
+    ("told", "why"),
+    [
+        ({"version": 1, "partners": [record()]}, "has no other names than these two: partners, successions"),
+        ({"service": [{"partners": [record()]}]}, "has no other names than these two"),
+        ([record()], "it is no entry of the directory"),
+        ([{"nom": "sans rien"}], "it is no entry of the directory"),
+    ],
+)
+def test_what_is_neither_a_partners_file_nor_a_directory_is_not_passed_over(
+    tmp_path: Path, told: Any, why: str
+) -> None:
+    listing = reading(tmp_path, told)
+    assert [why in remark.sentence for remark in listing.refused] == [True]
+    assert not listing.partners
+    assert not any("other kinds" in note.sentence for note in listing.notes)
+
+
+def test_a_directory_without_a_procedure_says_that_nobody_is_subscribed(tmp_path: Path) -> None:
+    (note,) = reading(tmp_path, [entry()]).notes
+    assert "--procedure" in note.sentence
+    assert reading(tmp_path, [entry()], procedures=["RCO"]).notes == ()
+    assert reading(tmp_path, listed(record())).notes == ()
 
 
 def test_procedures_are_for_a_directory_alone(tmp_path: Path) -> None:

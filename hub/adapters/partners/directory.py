@@ -27,6 +27,7 @@ FIELDS = frozenset({"siret", "nom", "pivot", "ancien_code_pivot", "code_insee_co
 MARKS = frozenset({"pivot", "ancien_code_pivot"})
 """Of these one at least stands in every form of the directory, and in no other file."""
 
+_OWN = frozenset({"partners", "successions"})
 _NAME: TypeAdapter[str] = TypeAdapter(PartnerName)
 _COMMUNE = re.compile(r"[0-9][0-9AB][0-9]{3}", re.ASCII)
 _FORMER_KEY = re.compile(
@@ -48,6 +49,13 @@ class Directory:
         try:
             if not isinstance(told, dict):
                 raise Unreadable("", "an object is expected")
+            if _OWN & told.keys():
+                said = "the hub's own file has no other names than these two: partners, successions"
+                raise Unreadable("", said)
+            if not MARKS & told.keys():
+                raise Unreadable(
+                    "", "it says neither pivot nor ancien_code_pivot: it is no entry of the directory"
+                )
             key = _FORMER_KEY.fullmatch(_text(told, "ancien_code_pivot"))
             communes = self._communes(told, key)
             if communes is None:
@@ -65,6 +73,9 @@ class Directory:
             kinds = ", ".join(sorted(self.kinds))
             sentence = f"{self.passed_over} entries are of other kinds than {kinds}: passed over"
             self.gathering.notes.append(Remark("the directory", "pivot", sentence))
+        if not self.procedures:
+            sentence = "no procedure is named, so nobody is subscribed to any; say which with --procedure"
+            self.gathering.notes.append(Remark("the directory", "", sentence))
 
     def _entry(
         self, told: Mapping[str, Any], where: str, key: re.Match[str] | None, communes: Sequence[str]

@@ -62,7 +62,8 @@ def read_partners_file(
         raise RuleBookError(f"{path}: it says itself who subscribes to what; procedures are for a directory")
     if not (gathering.partners or gathering.successions or gathering.refused or directory.passed_over):
         raise RuleBookError(f"{path}: nothing is listed in it")
-    directory.remark()
+    if not own:
+        directory.remark()
     unsaid = SubscriptionState.ACTIVE if own else SubscriptionState.INACTIVE
     return gathering.listing(state or unsaid, words)
 

@@ -98,8 +98,14 @@ def read_table(path: Path, gathering: Gathering) -> tuple[Sequence[str], Iterato
         first = next(_decoded(file, path), "")
     if not first.strip():
         raise RuleBookError(f"{path}: it does not begin with a line that names the columns")
-    delimiter = max(";,", key=lambda sign: len(_known(next(csv.reader([first], delimiter=sign), []))))
-    header = [_folded(name) for name in next(csv.reader([first.rstrip("\r\n")], delimiter=delimiter), [])]
+    line = first.rstrip("\r\n")
+    if "\r" in line:
+        raise RuleBookError(f"{path}: its lines end as they did on old machines; save it as “CSV UTF-8”")
+    try:
+        delimiter = max(";,", key=lambda sign: len(_known(next(csv.reader([line], delimiter=sign), []))))
+        header = [_folded(name) for name in next(csv.reader([line], delimiter=delimiter), [])]
+    except csv.Error:
+        raise RuleBookError(f"{path}, line 1: a cell is far too long") from None
     if len(set(header)) != len(header):
         raise RuleBookError(f"{path}, line 1: a column stands twice")
     if is_directory(header):
