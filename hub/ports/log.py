@@ -84,3 +84,8 @@ class Log(Protocol):
     async def backlog(self, topic: Topic) -> dict[str, int]:
         """For each group, how many records it has not done yet."""
         ...
+
+    async def incarnation(self, topic: Topic) -> str:
+        """Which life of the topic this is: another word once it was deleted and made anew, or the whole log
+        was lost; else always the same, for everybody. Who appended in another life must append again."""
+        ...

@@ -18,6 +18,13 @@ from hub.adapters.postgres.registry import PostgresRegistry
 from hub.adapters.postgres.rule_books import PostgresRuleBooks
 from hub.adapters.postgres.tray import PostgresTray
 from hub.ports.store import Intake, Ledger, Partners, Registry, RuleBooks, Tray
+from tests.kafka.broker import shared
+
+
+@pytest.fixture(scope="session")
+def kafka() -> str:
+    """Where a broker is found that all tests share: each keeps to topics of its own."""
+    return shared()
 
 
 @pytest.fixture

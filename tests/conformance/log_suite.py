@@ -20,6 +20,7 @@ from hub.adapters.postgres.database import Connection, Database, OwnConnection
 from hub.adapters.postgres.log import PostgresLog
 from hub.adapters.postgres.log_reader import PostgresLogReader
 from hub.ports.log import Entry, Log, LogReader, Record, Topic
+from tests.kafka import rig as kafka
 
 TOPIC = Topic.SUBMISSIONS
 GROUP = "readers"
@@ -48,6 +49,14 @@ class LogRig(Protocol):
     async def cut(self, reader: LogReader) -> None:
         """This reader's connection is dead, and the log has noticed."""
         ...
+
+    async def lose(self) -> None:
+        """All of the log is gone for ever; nobody reads it. What `log` gives afterwards begins anew."""
+        ...
+
+
+class StoppingRig(LogRig, Protocol):
+    """Of an adapter with LATE_COMMIT or WHOLE_APPEND."""
 
     def stopping(self, value: bytes) -> AbstractAsyncContextManager[Stopped]:
         """Whoever appends a record with this value is stopped in the middle of its append."""
@@ -80,7 +89,11 @@ async def _postgres_elsewhere(dsn: str) -> Log:
     return PostgresLog(await Database.open(dsn))
 
 
-RIGS = {"postgres": Joined("postgres_rig", _postgres_elsewhere, frozenset(Feature))}
+RIGS = {
+    "postgres": Joined("postgres_rig", _postgres_elsewhere, frozenset(Feature)),
+    # An append is one batch for each partition, and each is readable as soon as it is acknowledged.
+    "kafka": Joined("kafka_rig", kafka.elsewhere, frozenset({Feature.FIXED_PARTITIONS})),
+}
 
 every_log = pytest.mark.parametrize("rig", sorted(RIGS), indirect=True)
 
@@ -145,9 +158,13 @@ def assert_in_order(entries: Sequence[Entry]) -> None:
 
 
 class PostgresRig:
-    def __init__(self, dsn: str, database: Database) -> None:
+    """`fresh` makes another migrated database."""
+
+    def __init__(self, dsn: str, database: Database, fresh: Callable[[], str]) -> None:
         self._dsn = dsn
         self._database = database
+        self._fresh = fresh
+        self._later: list[Database] = []
 
     def log(self, partitions: int = 4) -> Log:
         return PostgresLog(self._database, partitions)
@@ -158,6 +175,21 @@ class PostgresRig:
     async def cut(self, reader: LogReader) -> None:
         assert isinstance(reader, PostgresLogReader)
         await end(self._database, reader.backend)
+
+    async def lose(self) -> None:
+        self._dsn = self._fresh()
+        self._database = await Database.open(self._dsn)
+        self._later.append(self._database)
+
+        async def another_store(connection: Connection) -> None:
+            # One that is made has an id of its own; this is a copy, with that of what it was copied from.
+            await connection.execute("UPDATE store SET id = gen_random_uuid()")
+
+        await self._database.run(another_store)
+
+    async def close(self) -> None:
+        for database in self._later:
+            await database.close()
 
     @asynccontextmanager
     async def stopping(self, value: bytes) -> AsyncIterator[Stopped]:

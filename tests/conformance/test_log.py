@@ -7,7 +7,7 @@ import random
 import signal
 import sys
 from asyncio.subprocess import PIPE
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
 
 import pytest
@@ -23,6 +23,7 @@ from tests.conformance.log_suite import (
     Feature,
     LogRig,
     PostgresRig,
+    StoppingRig,
     assert_in_order,
     by_partition,
     every_log,
@@ -34,11 +35,23 @@ from tests.conformance.log_suite import (
     record,
     records,
 )
+from tests.kafka.rig import KafkaRig
 
 
 @pytest_asyncio.fixture
-async def postgres_rig(fresh_dsn: str, database: Database) -> AsyncIterator[LogRig]:
-    yield PostgresRig(fresh_dsn, database)
+async def postgres_rig(
+    fresh_dsn: str, database: Database, fresh_database: Callable[[], str]
+) -> AsyncIterator[LogRig]:
+    rig = PostgresRig(fresh_dsn, database, fresh_database)
+    yield rig
+    await rig.close()
+
+
+@pytest_asyncio.fixture
+async def kafka_rig(kafka: str) -> AsyncIterator[LogRig]:
+    rig = KafkaRig(kafka)
+    yield rig
+    await rig.close()
 
 
 @pytest.fixture
@@ -112,7 +125,9 @@ async def test_what_many_append_at_once_is_read_once_and_none_is_passed_by(rig: 
 
 
 @every_log_with(Feature.LATE_COMMIT)
-async def test_a_record_with_an_earlier_position_that_commits_later_is_not_passed_by(rig: LogRig) -> None:
+async def test_a_record_with_an_earlier_position_that_commits_later_is_not_passed_by(
+    rig: StoppingRig,
+) -> None:
     async with rig.log(1).reader(TOPIC, GROUP) as reader, rig.stopping(b"1") as stopped:
         await nothing_comes(reader, 0)
         earlier = asyncio.create_task(rig.log(1).append(TOPIC, [record(0), record(1)]))
@@ -129,7 +144,7 @@ async def test_a_record_with_an_earlier_position_that_commits_later_is_not_passe
 
 
 @every_log_with(Feature.LATE_COMMIT)
-async def test_an_append_that_hangs_does_not_keep_those_to_other_partitions_waiting(rig: LogRig) -> None:
+async def test_an_append_that_hangs_does_not_keep_those_to_other_partitions_waiting(rig: StoppingRig) -> None:
     async with rig.log().reader(TOPIC, GROUP) as reader, rig.stopping(b"0") as stopped:
         hanging = asyncio.create_task(rig.log().append(TOPIC, [record(0, "key-a")]))
         await stopped.reached()
@@ -142,7 +157,7 @@ async def test_an_append_that_hangs_does_not_keep_those_to_other_partitions_wait
 
 
 @every_log_with(Feature.WHOLE_APPEND)
-async def test_an_append_that_is_cut_off_leaves_nothing_and_may_be_repeated(rig: LogRig) -> None:
+async def test_an_append_that_is_cut_off_leaves_nothing_and_may_be_repeated(rig: StoppingRig) -> None:
     log = rig.log()
     async with log.reader(TOPIC, GROUP) as reader:
         async with rig.stopping(b"30") as stopped:
@@ -708,6 +723,39 @@ async def test_groups_that_come_and_go_while_others_append_and_trim_miss_nothing
     ended.set()
     await asyncio.gather(*others)
     assert sorted(found) == list(range(2000))
+
+
+# --- its life -----------------------------------------------------------------------------------------
+
+
+@every_log
+async def test_its_incarnation_is_the_same_for_everybody_whatever_is_done_with_the_log(rig: LogRig) -> None:
+    log = rig.log()
+    told = await log.incarnation(TOPIC)
+    assert told
+    await log.append(TOPIC, records(10))
+    async with log.reader(TOPIC, GROUP) as reader:
+        await read_and_do(reader, 10)
+        assert await rig.log().incarnation(TOPIC) == told
+    await log.trim(TOPIC)
+    await log.remove_group(TOPIC, GROUP)
+    assert await rig.log().incarnation(TOPIC) == told
+
+
+@every_log
+async def test_a_log_that_was_lost_has_another_incarnation_and_nothing_of_the_former(rig: LogRig) -> None:
+    log = rig.log()
+    await log.append(TOPIC, records(40))
+    async with log.reader(TOPIC, GROUP) as reader:
+        await read_and_do(reader, 30)
+    told = await log.incarnation(TOPIC)
+    await rig.lose()
+    log = rig.log()
+    assert await log.incarnation(TOPIC) != told
+    await log.append(TOPIC, records(40, first=100))
+    assert await log.backlog(TOPIC) == {}
+    async with log.reader(TOPIC, GROUP) as reader:
+        assert sorted(numbers(await read_and_do(reader, 40))) == list(range(100, 140))
 
 
 # --- settings -----------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from uuid import UUID
 
 from hub.adapters.postgres.database import Connection, Database
 from hub.adapters.postgres.log_reader import PostgresLogReader, channel, lock_key
+from hub.adapters.postgres.migrations import store_id
 from hub.domain.errors import SettingsError
 from hub.ports.log import LogReader, Record, Topic
 
@@ -79,6 +80,10 @@ class PostgresLog:
             return {row["name"]: row["backlog"] for row in await connection.fetch(_BACKLOG, topic)}
 
         return await self._database.run(work)
+
+    async def incarnation(self, topic: Topic) -> str:
+        # Its records lie in the store, and are lost with it only.
+        return await store_id(self._database)
 
     def _partition_of(self, key: bytes) -> int:
         return zlib.crc32(key) % self._partitions

@@ -1,0 +1,89 @@
+"""Kafka as the log of a test: topics of its own on a broker that others use too, and what can happen to them."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+
+from aiokafka.protocol.admin import DeleteTopicsRequest  # type: ignore[import-untyped]
+
+from hub.adapters.kafka.brokers import Brokers
+from hub.adapters.kafka.cluster import KafkaCluster
+from hub.adapters.kafka.groups import Groups
+from hub.adapters.kafka.log import KafkaLog
+from hub.adapters.kafka.log_reader import KafkaLogReader, Pace
+from hub.adapters.kafka.topics import Topics, table
+from hub.domain.errors import HubError
+from hub.ports.log import LogReader, Topic
+
+PACE = Pace(session=3, grace=5, look=1)
+
+
+class KafkaRig:
+    """`required`: see the table of topics."""
+
+    def __init__(
+        self,
+        bootstrap: str,
+        *,
+        replicas: int = 1,
+        pace: Pace = PACE,
+        required: Mapping[Topic, Collection[str]] | None = None,
+    ) -> None:
+        self.cluster = KafkaCluster(bootstrap)
+        self.prefix = f"t{secrets.token_hex(5)}."
+        self.brokers = Brokers(self.cluster)
+        self.groups = Groups(self.brokers)
+        self._replicas = replicas
+        self._pace = pace
+        self._required = required or {}
+        self._logs: list[KafkaLog] = []
+
+    def topics(self, partitions: int = 4) -> Topics:
+        return table(self.prefix, partitions, self._replicas, self._required)
+
+    def log(self, partitions: int = 4) -> KafkaLog:
+        self._logs.append(KafkaLog(self.cluster, self.topics(partitions), self._pace))
+        return self._logs[-1]
+
+    def name(self, topic: Topic) -> str:
+        return self.prefix + topic.value
+
+    def address(self) -> list[str]:
+        return ["kafka", self.cluster.bootstrap, self.prefix]
+
+    async def cut(self, reader: LogReader) -> None:
+        """As when it was silent for the time of its session, and with its sockets broken."""
+        assert isinstance(reader, KafkaLogReader)
+        while reader.member is None:
+            await asyncio.sleep(0.01)
+        await self.groups.leave(reader._place.group, [reader.member])
+        for connection in list(reader._consumer._client._conns.values()):
+            connection._writer.transport.abort()
+
+    async def lose(self) -> None:
+        for topic in Topic:
+            await self.delete(topic)
+
+    async def delete(self, topic: Topic) -> None:
+        await self._delete(self.name(topic))
+        while await self.brokers.look(self.name(topic)) is not None:
+            await asyncio.sleep(0.02)
+
+    async def close(self) -> None:
+        await asyncio.gather(*(log.close() for log in self._logs))
+        with suppress(HubError):
+            await self._delete(*(self.name(topic) for topic in Topic))
+        await self.brokers.close()
+
+    async def _delete(self, *names: str) -> None:
+        await self.brokers.until_answered(
+            lambda: self.brokers.ask_controller(DeleteTopicsRequest(list(names), 5000)), patience=2
+        )
+
+
+async def elsewhere(bootstrap: str, prefix: str) -> KafkaLog:
+    """A rig's log, as another process opens it by the rig's address."""
+    return KafkaLog(KafkaCluster(bootstrap), table(prefix, 4, 1, {}), PACE)
