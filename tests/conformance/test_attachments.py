@@ -1,103 +1,77 @@
 """What every attachment store must hold: files are whole or absent, sealed at rest, and open by range.
 
-Another adapter joins as one more param of `place`, with a Place of its own. What only a folder can be
-asked (permissions, a full disk, a killed process) stands at the end.
+What only a folder can be asked (permissions, a full disk) is in `test_attachments_folder.py`; what only a
+store beyond a network can do wrong, in `tests/services/test_s3_attachments.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
 import hashlib
 import os
 import signal
-import stat
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import timedelta
-from itertools import count, groupby
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
 
-from hub.adapters.keys.local import LocalKeyring
-from hub.adapters.objects.local import LocalAttachments
-from hub.adapters.objects.sealing import HEADER, SEGMENT, TAG
+from hub.adapters.objects.sealing import HEADER, SEGMENT, TAG, Opener, Sealer
+from hub.adapters.objects.streams import NAME
 from hub.domain.errors import Tampered, Unavailable
 from hub.ports.attachments import Attachments
 from hub.ports.keyring import DataKey
+from tests.conformance.attachment_places import (
+    KEY,
+    KEYRING,
+    MARKER,
+    NOW,
+    PLACES,
+    Feature,
+    LocalFolder,
+    Place,
+    S3Bucket,
+    chunked,
+    old,
+    only_with,
+    whole,
+)
+from tests.conformance.attachment_server import Server, serving
 
-KEYRING = LocalKeyring(bytes(range(32)))
-KEY = KEYRING.fresh()
-MARKER = b"AN UNMISTAKABLE MARKER OF WHAT THE CITIZEN WROTE. "
-NOW = timedelta(0)
 # Longer than one piece of work, several segments, and no multiple of anything.
 LARGE = os.urandom(2_500_000)
+MEBIBYTE = 1024 * 1024
 
 
-class Place(Protocol):
-    """An adapter, and the view of whoever holds what it stands on."""
-
-    @property
-    def attachments(self) -> Attachments: ...
-
-    async def kept(self) -> dict[str, bytes]:
-        """All that is kept at this moment, by name, as it lies there: unfinished things too."""
-        ...
-
-    async def overwrite(self, name: str, content: bytes) -> None: ...
-
-    async def make_older(self, name: str, age: timedelta) -> None: ...
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[Server]:
+    with serving() as server:
+        yield server
 
 
-class LocalFolder:
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder / "attachments"
-        self.attachments: Attachments = LocalAttachments(self.folder)
-
-    async def kept(self) -> dict[str, bytes]:
-        return {path.name: path.read_bytes() for path in self.folder.rglob("*") if path.is_file()}
-
-    async def overwrite(self, name: str, content: bytes) -> None:
-        self.path(name).write_bytes(content)
-
-    async def make_older(self, name: str, age: timedelta) -> None:
-        then = time.time() - age.total_seconds()
-        os.utime(self.path(name), (then, then))
-
-    def path(self, name: str) -> Path:
-        [path] = self.folder.rglob(name)
-        return path
+@pytest.fixture
+def local(tmp_path: Path) -> Place:
+    return LocalFolder(tmp_path)
 
 
-@pytest.fixture(params=[pytest.param(LocalFolder, id="local-folder")])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    made: Place = request.param(tmp_path)
+@pytest.fixture
+def s3(s3_server: Server) -> Place:
+    return S3Bucket(s3_server.bucket())
+
+
+@pytest.fixture(params=list(PLACES))
+def place(request: pytest.FixtureRequest) -> Place:
+    made: Place = request.getfixturevalue(PLACES[request.param].fixture)
     return made
 
 
 @pytest.fixture
 def attachments(place: Place) -> Attachments:
     return place.attachments
-
-
-async def chunked(content: bytes, size: int = 70_000) -> AsyncIterator[bytes]:
-    for at in range(0, len(content), size):
-        yield content[at : at + size]
-
-
-async def whole(
-    attachments: Attachments, name: str, start: int = 0, end: int | None = None, key: DataKey = KEY
-) -> bytes:
-    return b"".join([chunk async for chunk in attachments.read(name, key, start, end)])
-
-
-async def old(attachments: Attachments, age: timedelta = NOW) -> list[str]:
-    return [name async for page in attachments.names_older_than(age) for name in page]
 
 
 # --- kept, and given back -----------------------------------------------------------------------------
@@ -192,6 +166,24 @@ async def test_a_reader_who_goes_away_early_leaves_a_file_that_can_be_read_again
     assert await whole(attachments, stored.name) == LARGE
 
 
+async def test_no_sealing_or_opening_is_done_in_the_thread_of_the_event_loop(
+    attachments: Attachments, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: set[int] = set()
+    for kind, verb in ((Sealer, "feed"), (Sealer, "finish"), (Opener, "open")):
+        real: Callable[..., bytes] = getattr(kind, verb)
+
+        def watching(*given: Any, real: Callable[..., bytes] = real) -> bytes:
+            threads.add(threading.get_ident())
+            return real(*given)
+
+        monkeypatch.setattr(kind, verb, watching)
+    stored = await attachments.put(chunked(LARGE), KEY)
+    assert await whole(attachments, stored.name) == LARGE
+    assert threads
+    assert threading.get_ident() not in threads
+
+
 # --- sealed at rest -----------------------------------------------------------------------------------
 
 
@@ -206,14 +198,17 @@ async def test_no_plain_byte_is_ever_kept_not_even_while_it_is_being_written(
             assert MARKER[:20] not in content
         looks.append(sum(map(len, kept.values())))
 
+    length = place.grain // len(MARKER) + 1
+
     async def chunks() -> AsyncIterator[bytes]:
-        for _ in range(60):
-            yield MARKER * 2000
+        for _ in range(8):
+            yield MARKER * length
+            await asyncio.sleep(0.02)
             await look()
 
     stored = await attachments.put(chunks(), KEY)
     await look()
-    assert stored.size == 60 * 2000 * len(MARKER)
+    assert stored.size == 8 * length * len(MARKER)
     # The looks before the last are worth something only if they saw the file grow.
     assert looks == sorted(looks)
     assert len(set(looks)) > 3
@@ -278,7 +273,7 @@ async def test_damage_elsewhere_does_not_keep_a_range_from_opening(
 # --- whole or absent ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("after", [0, 1, 40])
+@pytest.mark.parametrize("after", [0, 1, 40, 240])
 async def test_when_the_sender_fails_nothing_remains_and_the_error_is_the_senders(
     place: Place, attachments: Attachments, after: int
 ) -> None:
@@ -295,15 +290,15 @@ async def test_when_the_sender_fails_nothing_remains_and_the_error_is_the_sender
 async def test_a_put_cancelled_while_it_waits_for_the_sender_leaves_nothing(
     place: Place, attachments: Attachments
 ) -> None:
-    waiting = asyncio.Event()
-
     async def chunks() -> AsyncIterator[bytes]:
-        yield LARGE
-        waiting.set()
+        async for chunk in chunked(LARGE * (2 * place.grain // len(LARGE) + 1)):
+            yield chunk
         await asyncio.sleep(3600)
 
     task = asyncio.create_task(attachments.put(chunks(), KEY))
-    await waiting.wait()
+    async with asyncio.timeout(10):
+        while not await place.kept():
+            await asyncio.sleep(0.01)
     assert len(await place.kept()) == 1
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -311,13 +306,18 @@ async def test_a_put_cancelled_while_it_waits_for_the_sender_leaves_nothing(
     assert await place.kept() == {}
 
 
+@pytest.mark.parametrize("grains", [0, 2], ids=["small", "large"])
 async def test_a_put_cancelled_at_any_moment_leaves_nothing_or_was_finished(
-    place: Place, attachments: Attachments
+    place: Place, attachments: Attachments, grains: int
 ) -> None:
+    content = LARGE * (grains * place.grain // len(LARGE) + 1)
+    began = asyncio.get_running_loop().time()
+    await attachments.remove([(await attachments.put(chunked(content), KEY)).name])
+    took = asyncio.get_running_loop().time() - began
     cancelled = 0
-    for pause in range(40):
-        task = asyncio.create_task(attachments.put(chunked(LARGE), KEY))
-        await asyncio.sleep(pause / 2000)
+    for pause in range(30):
+        task = asyncio.create_task(attachments.put(chunked(content), KEY))
+        await asyncio.sleep(pause / 25 * took)
         task.cancel()
         await asyncio.sleep(0)
         # Whoever is in a hurry cancels twice.
@@ -328,7 +328,7 @@ async def test_a_put_cancelled_at_any_moment_leaves_nothing_or_was_finished(
             cancelled += 1
             assert await place.kept() == {}
         else:
-            assert await whole(attachments, stored.name) == LARGE
+            assert await whole(attachments, stored.name) == content
             await attachments.remove([stored.name])
     assert cancelled
 
@@ -382,6 +382,17 @@ async def test_names_may_be_removed_while_they_are_being_told(place: Place, atta
     assert await place.kept() == {}
 
 
+async def test_a_name_that_is_taken_is_never_overwritten(
+    place: Place, attachments: Attachments, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = await attachments.put(chunked(b"the first"), KEY)
+    monkeypatch.setattr("hub.adapters.objects.streams.secrets.token_hex", lambda _: stored.name)
+    with pytest.raises(Unavailable):
+        await attachments.put(chunked(b"the second"), KEY)
+    assert await whole(attachments, stored.name) == b"the first"
+    assert set(await place.kept()) == {stored.name}
+
+
 async def test_the_room_is_a_share(attachments: Attachments) -> None:
     assert 0 <= await attachments.room() <= 1
 
@@ -422,177 +433,26 @@ async def test_a_name_the_store_did_not_make_is_a_name_that_is_not_there(
     assert outside.read_bytes() == b"somebody else's"
 
 
-# --- the local folder alone ---------------------------------------------------------------------------
-
-
-@pytest.fixture
-def local(tmp_path: Path) -> LocalFolder:
-    return LocalFolder(tmp_path)
-
-
-async def test_folder_and_files_are_for_their_owner_alone_and_spread(local: LocalFolder) -> None:
-    before = os.umask(0)
-    try:
-        stored = await local.attachments.put(chunked(b"content"), KEY)
-    finally:
-        os.umask(before)
-    path = local.folder / stored.name[:2] / stored.name
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert path.stat().st_nlink == 1
-    for folder in (local.folder, path.parent):
-        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-
-
-async def test_an_unfinished_file_cannot_be_read_and_is_told_to_the_sweep(local: LocalFolder) -> None:
-    name = (await local.attachments.put(chunked(b"content"), KEY)).name
-    local.path(name).rename(local.path(name).with_name(f"{name}.writing"))
-    for asked in (name, f"{name}.writing"):
-        with pytest.raises(Unavailable):
-            await whole(local.attachments, asked)
-    await asyncio.sleep(0.05)
-    assert await old(local.attachments) == [f"{name}.writing"]
-    await local.attachments.remove([f"{name}.writing"])
-    assert await local.kept() == {}
-
-
-async def test_what_others_put_into_the_folder_is_neither_told_nor_followed(
-    local: LocalFolder, tmp_path: Path
-) -> None:
-    stored = await local.attachments.put(chunked(b"content"), KEY)
-    shelf = local.folder / stored.name[:2]
-    (shelf / "notes.txt").write_text("of the operator")
-    (local.folder / "lost+found").mkdir()
-    planted = stored.name[:2] + "0" * 30
-    (shelf / planted).symlink_to(local.path(stored.name))
-    with pytest.raises(Unavailable):
-        await whole(local.attachments, planted)
-    await asyncio.sleep(0.05)
-    assert "notes.txt" not in await old(local.attachments)
-
-
-async def test_a_name_that_is_taken_is_never_overwritten(
-    local: LocalFolder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stored = await local.attachments.put(chunked(b"the first"), KEY)
-    monkeypatch.setattr("hub.adapters.objects.streams.secrets.token_hex", lambda _: stored.name)
-    with pytest.raises(Unavailable):
-        await local.attachments.put(chunked(b"the second"), KEY)
-    assert await whole(local.attachments, stored.name) == b"the first"
-    assert set(await local.kept()) == {stored.name}
-
-
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
-@pytest.mark.parametrize("call", ["write", "fsync", "link"])
-async def test_a_disk_that_is_full_or_fails_is_unavailable_and_nothing_remains(
-    local: LocalFolder, monkeypatch: pytest.MonkeyPatch, call: str, code: int
-) -> None:
-    real: Callable[..., Any] = getattr(os, call)
-    room = count(2, -1)
-
-    def failing(*given: Any) -> Any:
-        # The first calls of a kind succeed: folders are made durable, a part of the file is written.
-        if call != "link" and next(room) > 0:
-            return real(*given)
-        raise OSError(code, os.strerror(code))
-
-    monkeypatch.setattr(f"hub.adapters.objects.local.os.{call}", failing)
-    with pytest.raises(Unavailable):
-        await local.attachments.put(chunked(LARGE), KEY)
-    monkeypatch.undo()
-    assert await local.kept() == {}
-    assert (await local.attachments.put(chunked(LARGE), KEY)).size == len(LARGE)
-
-
-async def test_a_disk_that_takes_only_a_part_of_each_write_gets_the_whole_file(
-    local: LocalFolder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = os.write
-    monkeypatch.setattr(
-        "hub.adapters.objects.local.os.write", lambda descriptor, content: real(descriptor, content[:99_999])
-    )
-    stored = await local.attachments.put(chunked(LARGE), KEY)
-    assert await whole(local.attachments, stored.name) == LARGE
-
-
-async def test_a_file_has_its_name_only_once_it_and_before_anyone_hears_of_it_its_folder_are_durable(
-    local: LocalFolder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    steps: list[str] = []
-
-    def watched(call: str, told: Callable[..., str]) -> None:
-        real: Callable[..., Any] = getattr(os, call)
-
-        def watching(*given: Any, **named: Any) -> Any:
-            steps.append(told(*given))
-            return real(*given, **named)
-
-        monkeypatch.setattr(f"hub.adapters.objects.local.os.{call}", watching)
-
-    watched("write", lambda *_: "write")
-    watched("fsync", lambda descriptor: f"fsync {_kind(descriptor)}")
-    watched("link", lambda *_: "link")
-    await local.attachments.put(chunked(b"content"), KEY)
-    # Both folders are new: their own names in the folders above must last too.
-    assert steps[:2] == ["fsync folder", "fsync folder"]
-    assert [step for step, _ in groupby(steps[2:])] == ["write", "fsync file", "link", "fsync folder"]
-
-
-def _kind(descriptor: int) -> str:
-    return "folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file"
-
-
-async def test_no_work_on_files_is_done_in_the_thread_of_the_event_loop(
-    local: LocalFolder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    threads: set[int] = set()
-    for call in ("open", "write", "pread", "fsync", "link", "scandir", "statvfs"):
-        real: Callable[..., Any] = getattr(os, call)
-
-        def watching(*given: Any, real: Callable[..., Any] = real, **named: Any) -> Any:
-            threads.add(threading.get_ident())
-            return real(*given, **named)
-
-        monkeypatch.setattr(f"hub.adapters.objects.local.os.{call}", watching)
-    stored = await local.attachments.put(chunked(LARGE), KEY)
-    assert await whole(local.attachments, stored.name) == LARGE
-    await old(local.attachments)
-    await local.attachments.room()
-    await local.attachments.remove([stored.name])
-    assert threads
-    assert threading.get_ident() not in threads
-
-
-async def test_reading_leaves_no_open_files_behind_even_when_it_is_cancelled(local: LocalFolder) -> None:
-    stored = await local.attachments.put(chunked(LARGE), KEY)
-    before = len(os.listdir("/dev/fd"))
-    for pause in range(20):
-        task = asyncio.create_task(whole(local.attachments, stored.name))
-        await asyncio.sleep(pause / 5000)
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-    assert len(os.listdir("/dev/fd")) == before
-
-
-# --- the local folder, killed -------------------------------------------------------------------------
+# --- in a process of its own ---------------------------------------------------------------------------
 
 CHILD = """
 import asyncio, sys
-from pathlib import Path
-from hub.adapters.objects.local import LocalAttachments
 from hub.ports.keyring import DataKey
+from tests.conformance.attachment_places import MARKER, opened
 
 key = DataKey(bytes(range(32)), b"")
-attachments = LocalAttachments(Path(sys.argv[1]))
+mode, *address = sys.argv[1:]
+attachments = opened(address)
 
 async def chunks(stop):
     for number in range(30):
         if number == 20 and stop:
             print("written", flush=True)
             await asyncio.sleep(3600)
-        yield sys.argv[3].encode() * 8000
+        yield MARKER * 8000
 
 async def puts():
-    if sys.argv[2] == "stop":
+    if mode == "stop":
         await attachments.put(chunks(True), key)
     while True:
         stored = await attachments.put(chunks(False), key)
@@ -606,44 +466,112 @@ asyncio.run(main())
 CHILD_KEY = DataKey(bytes(range(32)), b"")
 
 
-def started(folder: Path, mode: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(folder), mode, MARKER.decode()],
-        stdout=subprocess.PIPE,
-        cwd=Path(__file__).parents[2],
-    )
+def started(child: str, *given: str) -> subprocess.Popen[bytes]:
+    root = Path(__file__).parents[2]
+    return subprocess.Popen([sys.executable, "-c", child, *given], stdout=subprocess.PIPE, cwd=root)
 
 
-async def test_killed_in_the_middle_of_a_put_only_unfinished_files_remain_for_the_sweep(
-    local: LocalFolder,
-) -> None:
-    with started(local.folder, "stop") as child:
+async def killed_in_the_middle(place: Place) -> dict[str, bytes]:
+    """What three puts leave behind."""
+    with started(CHILD, "stop", *place.address()) as child:
         assert child.stdout is not None
         for _ in range(3):
             assert await asyncio.to_thread(child.stdout.readline) == b"written\n"
+        async with asyncio.timeout(10):
+            while len(kept := await place.kept()) < 3 or not all(kept.values()):
+                await asyncio.sleep(0.02)
         child.kill()
     assert child.returncode == -signal.SIGKILL
-    kept = await local.kept()
+    return await place.kept()
+
+
+async def test_killed_in_the_middle_of_a_put_only_sealed_bytes_that_nobody_can_read_remain(
+    place: Place, attachments: Attachments
+) -> None:
+    kept = await killed_in_the_middle(place)
     assert len(kept) == 3
-    assert all(name.endswith(".writing") and content for name, content in kept.items())
-    assert not any(MARKER[:20] in content for content in kept.values())
-    assert set(await old(local.attachments)) == set(kept)
-    await local.attachments.remove(list(kept))
-    assert await local.kept() == {}
+    for name, content in kept.items():
+        assert MARKER[:20] not in content
+        assert not NAME.fullmatch(name)
+        with pytest.raises(Unavailable):
+            await whole(attachments, name, key=CHILD_KEY)
 
 
-async def test_killed_at_any_moment_every_file_that_has_its_name_is_whole(local: LocalFolder) -> None:
+@only_with(Feature.UNFINISHED_FILES)
+async def test_what_a_killed_put_left_is_told_to_the_sweep(place: Place, attachments: Attachments) -> None:
+    kept = await killed_in_the_middle(place)
+    assert all(name.endswith(".writing") for name in kept)
+    assert set(await old(attachments)) == set(kept)
+    await attachments.remove(list(kept))
+    assert await place.kept() == {}
+
+
+async def test_killed_at_any_moment_every_file_that_has_its_name_is_whole(
+    place: Place, attachments: Attachments
+) -> None:
     told: list[str] = []
     for pause in (0.01, 0.04, 0.1):
-        with started(local.folder, "go") as child:
+        with started(CHILD, "go", *place.address()) as child:
             assert child.stdout is not None
             first = await asyncio.to_thread(child.stdout.readline)
             await asyncio.sleep(pause)
             child.kill()
             lines = (first + child.stdout.read()).decode().splitlines(keepends=True)
         told += [line.strip() for line in lines if line.endswith("\n")]
-    named = [name for name in await local.kept() if not name.endswith(".writing")]
+    named = [name for name in await place.kept() if NAME.fullmatch(name)]
     assert set(told) <= set(named)
     for name in named:
-        content = await whole(local.attachments, name, key=CHILD_KEY)
+        content = await whole(attachments, name, key=CHILD_KEY)
         assert content == MARKER * 240_000
+
+
+WEIGHED = """
+import asyncio, hashlib, sys
+from pathlib import Path
+from hub.ports.keyring import DataKey
+from tests.conformance.attachment_places import opened
+
+key = DataKey(bytes(range(32)), b"")
+attachments = opened(sys.argv[2:])
+
+async def there_and_back(mebibytes):
+    digest = hashlib.sha256()
+    async def chunks():
+        for number in range(16 * mebibytes):
+            chunk = number.to_bytes(4, "big") * 16384
+            digest.update(chunk)
+            yield chunk
+    stored = await attachments.put(chunks(), key)
+    assert stored.size == mebibytes * 2**20
+    assert stored.sha256 == digest.digest()
+    again = hashlib.sha256()
+    async for chunk in attachments.read(stored.name, key):
+        again.update(chunk)
+    assert again.digest() == stored.sha256
+
+def most():
+    # Not what getrusage tells: that begins with what the parent had.
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:"))
+
+async def main():
+    await there_and_back(1)
+    before = most()
+    await there_and_back(int(sys.argv[1]))
+    print(most() - before)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("mebibytes", [128, pytest.param(1024, marks=pytest.mark.slow)])
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells how much memory was taken at most")
+async def test_a_file_of_any_size_takes_no_more_memory_than_a_few_chunks(
+    place: Place, mebibytes: int
+) -> None:
+    with started(WEIGHED, str(mebibytes), *place.address()) as child:
+        assert child.stdout is not None
+        told = await asyncio.to_thread(child.stdout.read)
+    assert child.returncode == 0
+    # In KiB, beyond what a small file took.
+    assert int(told) < 48 * 1024

@@ -36,6 +36,8 @@ TAG = 16
 
 # Shorter segments cost calls, longer ones make a small range dear; throughput is flat from here on.
 SEGMENT = 256 * 1024
+# Segments that are opened together.
+RUN = 4
 
 
 class Sealer:
@@ -118,7 +120,7 @@ class Opener:
         self._prefix = header[len(VERSION) + SALT :]
         self._cipher = _cipher(key, name, salt, segment)
 
-    def runs(self, start: int = 0, end: int | None = None, at_most: int = 4) -> Iterator[Run]:
+    def runs(self, start: int = 0, end: int | None = None, at_most: int = RUN) -> Iterator[Run]:
         """What must be opened for the plain bytes [start, end), in order, `at_most` segments at a time.
 
         Bytes beyond the end of the file are not there and no error, as in a slice.
@@ -163,6 +165,15 @@ class Opener:
             return self._cipher.decrypt(nonce, segment, None)
         except InvalidTag:
             raise Tampered from None
+
+
+def opening(start: int, end: int | None) -> int:
+    """How many of a file's first sealed bytes to ask for before anything is known of it: its header, and
+    the first run where the range begins in the first segment."""
+    if start >= SEGMENT or end == 0:
+        return HEADER
+    segments = RUN if end is None else min(-(-end // SEGMENT), RUN)
+    return HEADER + segments * (SEGMENT + TAG)
 
 
 def _plain_size(sealed_size: int, segment: int) -> tuple[int, int]:
