@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -37,12 +38,13 @@ SECRET_KEY = "un-secret-que-personne-ne-doit-lire"
 @dataclass(frozen=True, slots=True)
 class Asked:
     """One request. `kind`: its method, then `uploads`, `part`, `complete`, `abort`, `list` or `delete` where
-    S3 has a word for it."""
+    S3 has a word for it. `signed`: by whom, and under which token."""
 
     kind: str
     path: str
     range: str
     length: int
+    signed: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,8 @@ Conduct = Callable[[Asked], Answer | None]
 class Server:
     """`conduct`: what happens to each request from now on. `asked`: every request so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self.conduct: Conduct = lambda _: None
         self.asked: list[Asked] = []
         self._moto = DomainDispatcherApplication(create_backend_app)
@@ -69,12 +72,17 @@ class Server:
 
     @property
     def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self._port}"
+        return f"{'http' if self._tls is None else 'https'}://127.0.0.1:{self._port}"
 
     def open(self) -> None:
         """On the port it had before."""
         self._listening = make_server(
-            "127.0.0.1", self._port, self._serve, threaded=True, request_handler=_Quiet
+            "127.0.0.1",
+            self._port,
+            self._serve,
+            threaded=True,
+            request_handler=_Quiet,
+            ssl_context=self._tls,
         )
         self._port = self._listening.server_port
         threading.Thread(target=self._listening.serve_forever, args=(0.02,), daemon=True).start()
@@ -109,16 +117,17 @@ class Server:
         asked = _asked(environment)
         self.asked.append(asked)
         answer = self.conduct(asked)
-        if answer is None and self._lost(asked):
+        if answer is not None:
+            environment["wsgi.input"].read(asked.length)
+        elif self._lost(asked):
             # The real answer is made, and thrown away.
             list(self._moto(environment, lambda *_: None))
             answer = Answer("500 Internal Server Error")
-        if answer is not None:
-            environment["wsgi.input"].read(asked.length)
-            start(answer.status, [("Content-Length", str(len(answer.body)))])
-            return [answer.body]
-        told: Iterable[bytes] = self._moto(environment, start)
-        return told
+        else:
+            told: Iterable[bytes] = self._moto(environment, start)
+            return told
+        start(answer.status, [("Content-Length", str(len(answer.body)))])
+        return [answer.body]
 
 
 class Kept:
@@ -129,13 +138,12 @@ class Kept:
         self.name = name
 
     def settings(self, prefix: str = "essai/pieces", **more: Any) -> Bucket:
-        return Bucket(
-            f"s3://{self.name}/{prefix}",
-            endpoint=self.server.endpoint,
-            access_key=ACCESS_KEY,
-            secret_key=SECRET_KEY,
-            **more,
-        )
+        given: dict[str, Any] = {
+            "endpoint": self.server.endpoint,
+            "access_key": ACCESS_KEY,
+            "secret_key": SECRET_KEY,
+        }
+        return Bucket(f"s3://{self.name}/{prefix}", **(given | more))
 
     def all(self) -> dict[str, bytes]:
         """By the last part of its key; what of an upload is here, by its number."""
@@ -149,8 +157,11 @@ class Kept:
             for number, upload in list(self._bucket.multiparts.items())
         }
 
+    def lay(self, key: str, content: bytes) -> None:
+        _moto().put_object(self.name, key, content)
+
     def overwrite(self, name: str, content: bytes) -> None:
-        _moto().put_object(self.name, self._key(name), content)
+        self.lay(self._key(name), content)
 
     def make_older(self, name: str, age: timedelta) -> None:
         self._bucket.keys[self._key(name)].last_modified = utcnow() - age
@@ -165,14 +176,14 @@ class Kept:
 
 
 @contextmanager
-def serving() -> Iterator[Server]:
+def serving(tls: ssl.SSLContext | None = None) -> Iterator[Server]:
     # Moto copies a whole file for each range of it, which for a large one takes minutes.
     uncopied = property(lambda kept: kept._value_buffer._file.getvalue(), vars(FakeKey)["value"].fset)
     with (
         patch.dict(os.environ, {"MOTO_S3_DEFAULT_KEY_BUFFER_SIZE": str(2**31)}),
         patch.object(FakeKey, "value", uncopied),
     ):
-        server = Server()
+        server = Server(tls)
         try:
             yield server
         finally:
@@ -229,4 +240,5 @@ def _asked(environment: dict[str, Any]) -> Asked:
         environment["PATH_INFO"],
         environment.get("HTTP_RANGE", ""),
         int(environment.get("CONTENT_LENGTH") or 0),
+        environment.get("HTTP_AUTHORIZATION", "") + environment.get("HTTP_X_AMZ_SECURITY_TOKEN", ""),
     )

@@ -21,7 +21,7 @@ from obstore.store import S3Store
 from hub.domain.errors import SettingsError, Unavailable
 
 if TYPE_CHECKING:
-    from obstore.store import ClientConfig, RetryConfig, S3Config
+    from obstore.store import ClientConfig, RetryConfig, S3Config, S3Credential, S3CredentialProvider
 
 RETRIES = 4
 
@@ -54,6 +54,7 @@ class Bucket:
                 config=self._config(),
                 client_options=self._client(),
                 retry_config=self._retries(),
+                credential_provider=self._keys(),
             )
         except (BaseError, ValueError):
             raise SettingsError("the settings of the attachments' bucket cannot be used") from None
@@ -64,13 +65,23 @@ class Bucket:
             parts = urlsplit(self.endpoint)
             if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
                 raise SettingsError("the endpoint of an S3 store looks like https://host:port")
-            config["endpoint"] = self.endpoint
+            # Of the two words for it the one that no variable of the environment overrules.
+            config["aws_endpoint_url_s3"] = self.endpoint
+        return config
+
+    def _keys(self) -> S3CredentialProvider | None:
         if (self.access_key is None) != (self.secret_key is None):
             raise SettingsError("an access key to S3 needs its secret key, and the other way round")
-        if self.access_key is not None and self.secret_key is not None:
-            config["access_key_id"] = self.access_key
-            config["secret_access_key"] = self.secret_key
-        return config
+        if self.access_key is None or self.secret_key is None:
+            return None
+        # Told whole: a session's token from the environment would not go with these.
+        keys: S3Credential = {
+            "access_key_id": self.access_key,
+            "secret_access_key": self.secret_key,
+            "token": None,
+            "expires_at": None,
+        }
+        return lambda: keys
 
     def _client(self) -> ClientConfig:
         client: ClientConfig = {
