@@ -51,7 +51,9 @@ def flaws_of(error: ValidationError) -> list[Flaw]:
 
 
 SECRETS = "secrets"
-SECRETS_SENTENCE = "secrets are texts, each by its name; write a space after each colon"
+SECRETS_SENTENCE = (
+    "secrets are texts, each by its name: write a space after each colon, and a number in quotation marks"
+)
 
 
 def _pointer(loc: Iterable[str | int]) -> str:

@@ -8,10 +8,12 @@ from typing import Any
 
 import aiohttp
 
+import routing_rules
 from tests.journeys.children import hub as command
 from tests.journeys.children import is_a_sentence
 from tests.journeys.world import BONNEVILLE, SECRET, post, stage, submission
 
+INSTALLED = Path(routing_rules.__file__).parent
 VALUE = "une-valeur-que-personne-ne-doit-voir"
 
 
@@ -44,17 +46,20 @@ async def test_check_names_the_partner_and_the_field_that_is_missing_and_no_valu
     environment = _declare(tmp_path, settings={"plain": VALUE}, secrets={"secret": VALUE})
     told = await command(environment, "check")
     assert told.code == 1
+    line = f"{environment['HUB_PARTNERS']}, line 1: partner {BONNEVILLE}"
     assert told.errors.splitlines() == [
-        f"partner {BONNEVILLE}: url is missing",
-        f"partner {BONNEVILLE}: plain must be true or false",
-        f"partner {BONNEVILLE}: secret must be whsec_ and base64 of 24 to 64 bytes",
+        f"{line}: url is missing",
+        f"{line}: plain must be true or false",
+        f"{line}: secret must be whsec_ and base64 of 24 to 64 bytes",
     ]
     assert VALUE not in told.text
 
 
 async def test_check_names_a_channel_that_nobody_serves(tmp_path: Path) -> None:
-    told = await command(_declare(tmp_path, channel="pigeon"), "check")
-    assert (told.code, told.errors.strip()) == (1, f"partner {BONNEVILLE}: no connector for pigeon")
+    environment = _declare(tmp_path, channel="pigeon")
+    told = await command(environment, "check")
+    where = f"{environment['HUB_PARTNERS']}, line 1"
+    assert (told.code, told.errors.strip()) == (1, f"{where}: partner {BONNEVILLE}: no connector for pigeon")
 
 
 async def test_a_setting_that_is_no_number_is_named_without_its_value(tmp_path: Path) -> None:
@@ -73,6 +78,10 @@ async def test_rules_check_needs_no_partners_and_finds_a_case_that_does_not_hold
 
     empty = tmp_path / "rules"
     empty.mkdir()
+    told = await command({**environment, "HUB_RULES": str(empty)}, "rules", "check")
+    nothing = "there is no rule file here; each is named PROCEDURE.yaml"
+    assert (told.code, told.errors.strip()) == (1, f"{empty}: {nothing}")
+    (empty / "CERTDC.yaml").write_bytes((INSTALLED / "CERTDC.yaml").read_bytes())
     told = await command({**environment, "HUB_RULES": str(empty)}, "rules", "check")
     assert (told.code, told.errors.strip()) == (1, f"{empty / 'territory'}: no territory is here")
 

@@ -144,6 +144,14 @@ def test_a_file_of_rules_that_is_too_large_is_refused_unread(tmp_path: Path) -> 
     assert told_of(tmp_path, b"- a\n" * 1_300_000) == [f"Essai.yaml: larger than {LARGEST_RULES} bytes"]
 
 
+def test_a_senseless_file_with_very_many_faults_is_refused_soon(tmp_path: Path) -> None:
+    path = tmp_path / "partners.yaml"
+    path.write_text("partners:\n" + "- a\n" * 150_000)
+    with pytest.raises(RuleFileFaults) as caught:
+        read_partners(path)
+    assert str(caught.value.faults[1]) == f"{path}, line 3: partner 2: an object is expected"
+
+
 def test_names_are_cut_and_give_no_orders(tmp_path: Path) -> None:
     (line,) = told_of(tmp_path, GOOD + f'    "\\e[31m{"k" * 2000}": 1\n')
     assert "\x1b" not in line

@@ -98,7 +98,8 @@ def _unsaid(procedure: ProcedureIn, case: CaseIn, book: RuleBook) -> Wrong:
         for flaw in error.flaws:
             _, field, *way = flaw.field.split("/")
             field = "files" if field == "attachments" else field
-            yield (field, *way), f"cannot be sent so: {' '.join((field, *way))}: {flaw.detail}"
+            steps = (int(step) if step.isdigit() else step for step in way)
+            yield (field, *steps), f"cannot be sent so: {' '.join((field, *way))}: {flaw.detail}"
 
 
 def _facts(procedure: str, case: CaseIn) -> RoutingFacts:

@@ -79,10 +79,14 @@ class Document:
 def _key(at: Any, step: str | int) -> str | int | None:
     if isinstance(at, dict):
         return str(step) if str(step) in at else None
-    for place, element in enumerate(at if isinstance(at, list) else ()):
-        if str(place) == str(step) or (isinstance(element, dict) and element.get("id") == step):
-            return place
-    return None
+    if not isinstance(at, list):
+        return None
+    if isinstance(step, int):
+        return step if 0 <= step < len(at) else None
+    named = (
+        place for place, element in enumerate(at) if isinstance(element, dict) and element.get("id") == step
+    )
+    return next(named, None)
 
 
 def read_document(body: bytes, *, as_json: bool = False) -> Document:

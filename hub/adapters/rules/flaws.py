@@ -18,6 +18,8 @@ from hub.adapters.rules.documents import Document, Way, is_word
 from hub.wire.reading import SECRETS, SECRETS_SENTENCE, sentence_of
 
 _LONGEST = 100
+_MOST = 1_000
+"""Of the findings: nobody reads more, and a senseless file has millions."""
 _ONE_OF: Mapping[str, str] = {
     "rules": "rule",
     "cases": "case",
@@ -42,16 +44,17 @@ def told_flaws(
     file may hold secrets, and a name that is unknown one of them."""
     names = frozenset(_names(model.model_json_schema(by_alias=True)))
     found: dict[tuple[str | int, ...], tuple[Way, list[str]]] = {}
-    for one in error.errors(include_url=False, include_input=False):
+    for one in error.errors(include_url=False, include_input=False)[:_MOST]:
         way, sentence = _one(document, one, names, secret)
         sentences = found.setdefault(way.steps, (way, []))[1]
         if sentence not in sentences:
             sentences.append(sentence)
+    outside = {steps[:length] for steps in found for length in range(len(steps))}
     return [
         Told(way.line, _joined(label(document.told, steps, secret=secret), ", or ".join(sentences)))
         for steps, (way, sentences) in found.items()
         # Of two branches, the one that the file meant is the one that found something further inside.
-        if not any(len(other) > len(steps) and other[: len(steps)] == steps for other in found)
+        if steps not in outside
     ]
 
 
