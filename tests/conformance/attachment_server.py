@@ -74,6 +74,10 @@ class Server:
     def endpoint(self) -> str:
         return f"{'http' if self._tls is None else 'https'}://127.0.0.1:{self._port}"
 
+    @property
+    def listens(self) -> bool:
+        return self._listening is not None
+
     def open(self) -> None:
         """On the port it had before."""
         self._listening = make_server(
@@ -92,6 +96,7 @@ class Server:
         assert self._listening is not None
         self._listening.shutdown()
         self._listening.server_close()
+        self._listening = None
 
     def well(self) -> None:
         """Serves everything again, and forgets what was asked."""
@@ -187,7 +192,8 @@ def serving(tls: ssl.SSLContext | None = None) -> Iterator[Server]:
         try:
             yield server
         finally:
-            server.shut()
+            if server.listens:
+                server.shut()
 
 
 def refuse(status: str, *kinds: str, times: int = 1_000_000, body: bytes = b"") -> Conduct:
