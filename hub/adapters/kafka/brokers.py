@@ -10,7 +10,6 @@ import asyncio
 import base64
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -21,8 +20,9 @@ from aiokafka.protocol.admin import DeleteRecordsRequest  # type: ignore[import-
 from aiokafka.protocol.coordination import FindCoordinatorRequest  # type: ignore[import-untyped]
 from aiokafka.protocol.offset import OffsetRequest  # type: ignore[import-untyped]
 
-from hub.adapters.kafka.cluster import REQUEST_TIME, KafkaCluster, is_refusal, served
+from hub.adapters.kafka.cluster import REQUEST_TIME, KafkaCluster, is_refusal, refused, served
 from hub.adapters.kafka.protocol import TopicsRequest
+from hub.domain.errors import Unavailable
 
 EARLIEST = -2
 LATEST = -1
@@ -62,19 +62,22 @@ class Brokers:
         self, question: Callable[[], Awaitable[Result]], patience: float | None = None
     ) -> Result:
         """Ask again while brokers are away, moving or starting. Raises Unavailable, SettingsError."""
-        clock = asyncio.get_running_loop().time
-        until = clock() + (self._patience if patience is None else patience)
-        with served():
-            while True:
-                try:
-                    await self._open()
-                    return await question()
-                except (kafka.KafkaError, OSError) as error:
-                    if is_refusal(error) or not _passing(error) or clock() >= until:
-                        raise
-                # By the library's own record of who leads what.
-                await self._refresh()
-                await asyncio.sleep(_AGAIN_AFTER)
+        try:
+            async with asyncio.timeout(self._patience if patience is None else patience) as limit:
+                with served():
+                    while True:
+                        try:
+                            await self._open()
+                            return await question()
+                        except (kafka.KafkaError, OSError) as error:
+                            if is_refusal(error) or not _passing(error):
+                                raise
+                        # By the library's own record of who leads what.
+                        await self._refresh()
+                        await asyncio.sleep(_AGAIN_AFTER)
+        except TimeoutError:
+            assert limit.expired()
+            raise Unavailable("the log's brokers did not answer in time") from None
 
     async def ask(self, request: Any, node: int | None = None) -> Any:
         """Once; of any broker, if none is named."""
@@ -176,14 +179,13 @@ class Brokers:
             except BaseException as error:
                 await client.close()
                 if isinstance(error, kafka.KafkaConnectionError):
-                    await why_not(self._cluster)
+                    await _why_not(self._cluster)
                 raise
             self._client = client
 
     async def _refresh(self) -> None:
         if self._client is not None:
-            with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._client.force_metadata_update(), REQUEST_TIME)
+            await self._client.force_metadata_update()
 
 
 def expect(code: int) -> None:
@@ -212,7 +214,7 @@ def _by_leader(look: Look | None, wanted: Iterable[int]) -> dict[int, list[int]]
     return found
 
 
-async def why_not(cluster: KafkaCluster) -> None:
+async def _why_not(cluster: KafkaCluster) -> None:
     """The library says of every failure to begin only that there was one: raises it as SettingsError if some
     broker answers and the hub is refused, or refuses it."""
     said = {name: value for name, value in cluster.arguments().items() if name != "bootstrap_servers"}
@@ -222,7 +224,6 @@ async def why_not(cluster: KafkaCluster) -> None:
             connection = await create_conn(host, int(port), request_timeout_ms=3000, **said)
         except (kafka.KafkaError, OSError) as error:
             if is_refusal(error):
-                with served():
-                    raise
+                raise refused(error) from None
         else:
             await connection.close()

@@ -105,23 +105,20 @@ def served() -> Iterator[None]:
     """Brokers that are away show as Unavailable; that refuse this hub, or are too old, as SettingsError."""
     try:
         yield
-    except _BROKE_OFF as error:
-        raise _away(error) from error
-    except _REFUSED as error:
-        raise refused(error) from None
     except _TOO_OLD as error:
         raise SettingsError("the log's brokers are older than what this hub speaks (Kafka 3.0)") from error
     except (kafka.KafkaError, OSError) as error:
-        raise _away(error) from error
+        if is_refusal(error):
+            raise refused(error) from None
+        raise Unavailable(f"the log's brokers do not serve ({type(error).__name__})") from error
 
 
 def refused(error: BaseException) -> SettingsError:
     return SettingsError(f"the log's brokers refuse this hub, or it refuses them ({type(error).__name__})")
 
 
-def is_refusal(error: BaseException) -> bool:
-    return isinstance(error, _REFUSED) and not isinstance(error, _BROKE_OFF)
-
-
-def _away(error: BaseException) -> Unavailable:
-    return Unavailable(f"the log's brokers do not serve ({type(error).__name__})")
+def is_refusal(error: BaseException | None) -> bool:
+    """Also of a connection that the library closed because of one."""
+    if isinstance(error, _REFUSED):
+        return not isinstance(error, _BROKE_OFF)
+    return isinstance(error, kafka.KafkaConnectionError) and is_refusal(error.__cause__)

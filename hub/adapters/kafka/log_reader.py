@@ -179,7 +179,7 @@ class KafkaLogReader:
         if now < self._look_at:
             return
         with suppress(Unavailable):
-            look = await self._brokers.look(self._place.topic, patience=0)
+            look = await self._brokers.look(self._place.topic, patience=1)
             if look is None or look.incarnation != self._place.incarnation:
                 raise self._ended(_OTHER_LIFE)
         self._look_at = now + self._pace.look
