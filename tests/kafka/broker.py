@@ -102,8 +102,7 @@ class Brokers:
                 raise AssertionError(f"formatting failed:\n{self._told(self._nodes[0])}")
         for node in self._nodes:
             self._launch(node)
-        for node in self._nodes:
-            self._wait(node)
+        self.wait()
 
     def pause(self, number: int = 1) -> None:
         """It neither answers nor notices anything until it is resumed."""
@@ -120,9 +119,14 @@ class Brokers:
         process.wait(_PATIENCE)
 
     def restart(self, number: int = 1) -> None:
-        """One that was killed: the same ports, the same data; ready when this returns."""
+        """One that was killed: the same ports, the same data. Not ready when this returns: see `wait`. To be
+        called in a thread that lives as long as the broker shall: it dies with its parent, which is one."""
         self._launch(self._nodes[number - 1])
-        self._wait(self._nodes[number - 1])
+
+    def wait(self) -> None:
+        """Until all of them are ready to be used."""
+        for node in self._nodes:
+            self._wait(node)
 
     def end(self) -> None:
         for node in self._nodes:
