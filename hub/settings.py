@@ -26,6 +26,7 @@ class Settings(BaseSettings):
 
     # Apache Kafka as the log. None: the embedded log, in tables of the store.
     kafka: str | None = Field(None, description="Where its brokers are found: host:port, several by commas.")
+    kafka_prefix: str = Field("", max_length=100, description="Before the names of its topics and groups.")
     kafka_partitions: int = Field(64, ge=1, le=10_000, description="Of each topic; fixed once it is there.")
     kafka_replicas: int = Field(3, ge=1, le=10, description="Copies of each partition.")
     kafka_tls: bool = Field(False, description="Whether brokers are spoken to over TLS.")
@@ -68,6 +69,9 @@ class Settings(BaseSettings):
     # The rule book.
     rules_most: int = Field(20_000, ge=1, description="Rules that a rules folder may hold in all.")
     rules_lead: float = Field(5, ge=0, description="Seconds between publishing and being in force.")
+
+    # Supervision, where the log is Kafka.
+    silence: float = Field(10, gt=0, description="How many deliveries must be missed before silence is told.")
 
     # Dispatch.
     retry_waits: Annotated[tuple[float, ...], NoDecode] = Field(

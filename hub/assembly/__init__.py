@@ -13,6 +13,7 @@ from hub.adapters.rules.vintages import fetched, list_vintages
 from hub.adapters.rules.vintages import update as update_territory
 from hub.assembly.files import declared_rules, faults, findings, rules_folder
 from hub.assembly.ground import Ground, ground, has_store
+from hub.assembly.journey import differing_topics, make_topics
 from hub.assembly.roles import Role, Running, run, settle_memory
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Role",
     "Running",
     "declared_rules",
+    "differing_topics",
     "faults",
     "fetched",
     "findings",
@@ -28,6 +30,7 @@ __all__ = [
     "has_store",
     "list_vintages",
     "load_territory",
+    "make_topics",
     "read_partners_file",
     "render_coverage",
     "rules_folder",

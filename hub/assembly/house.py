@@ -12,8 +12,8 @@ from functools import cached_property
 
 from starlette.types import ASGIApp
 
-from hub.adapters.objects.local import LocalAttachments
 from hub.adapters.postgres.intake import PostgresIntake
+from hub.adapters.postgres.journal import PostgresJournal
 from hub.adapters.postgres.lanes import PostgresLanes
 from hub.adapters.postgres.log import PostgresLog
 from hub.adapters.postgres.mailboxes import PostgresMailboxes
@@ -23,6 +23,8 @@ from hub.adapters.postgres.tray import PostgresTray
 from hub.adapters.system.clock import SystemClock
 from hub.assembly.files import connectors
 from hub.assembly.ground import Ground
+from hub.assembly.journey import kafka_log
+from hub.assembly.objects import attachment_store
 from hub.domain.retry import RetryPolicy
 from hub.entrypoints.http.app import build
 from hub.entrypoints.http.limits import Limits
@@ -36,14 +38,21 @@ from hub.services.dispatch import DispatchRoom, Pace
 from hub.services.endpoints import EndpointRoom
 from hub.services.intake import IntakeRoom
 from hub.services.library import Library
-from hub.services.outgoing import OutgoingRoom
+from hub.services.outgoing import NewsRoom, OutgoingRoom
 from hub.services.parcels import ParcelRoom
+from hub.services.recall import RecallRoom
 from hub.services.registration import RegistrationRoom
 from hub.services.replay import ReplayRoom
 from hub.services.routing import RoutingRoom
 from hub.services.sweep import SweepRoom
 from hub.settings import Settings
-from hub.wire import read_decision_record, read_submission_record, write_decision, write_submission
+from hub.wire import (
+    read_decision_record,
+    read_submission_record,
+    write_decision,
+    write_news,
+    write_submission,
+)
 
 
 class House:
@@ -54,6 +63,7 @@ class House:
         self.clock = SystemClock()
         self.rule_books = PostgresRuleBooks(base.database)
         self.library = Library(self.rule_books, base.read)
+        self.silent = 0
         self._stack = stack
 
     @property
@@ -70,11 +80,21 @@ class House:
 
     @cached_property
     def log(self) -> Log:
-        return PostgresLog(self.base.database, self.settings.log_partitions)
+        if self.settings.kafka is None:
+            return PostgresLog(self.base.database, self.settings.log_partitions)
+        log = kafka_log(self.settings)
+        self._stack.push_async_callback(log.close)
+        return log
+
+    @cached_property
+    def tray(self) -> PostgresTray:
+        tray = PostgresTray(self.base.database)
+        self._stack.push_async_callback(tray.close)
+        return tray
 
     @cached_property
     def attachments(self) -> Attachments:
-        return LocalAttachments(self.settings.folder / "attachments")
+        return attachment_store(self.settings)
 
     @cached_property
     def accepted(self) -> PostgresIntake:
@@ -97,9 +117,15 @@ class House:
 
     @cached_property
     def outgoing(self) -> OutgoingRoom:
-        tray = PostgresTray(self.base.database)
-        self._stack.push_async_callback(tray.close)
-        return OutgoingRoom(tray, self.log, write_submission)
+        return OutgoingRoom(self.tray, self.log, write_submission)
+
+    @cached_property
+    def news(self) -> NewsRoom:
+        return NewsRoom(PostgresJournal(self.base.database), self.log, write_news)
+
+    @cached_property
+    def recall(self) -> RecallRoom:
+        return RecallRoom(self.tray, self.log)
 
     @cached_property
     def routing(self) -> RoutingRoom:
@@ -140,7 +166,11 @@ class House:
 
     @cached_property
     def vitals(self) -> Vitals:
-        return Vitals(self._readiness, self.base.views.counts)
+        return Vitals(self._readiness, self._counts)
+
+    async def _counts(self) -> Mapping[str, int]:
+        counts = await self.base.views.counts()
+        return counts if self.settings.kafka is None else {**counts, "flows.silent": self.silent}
 
     def door(self) -> ASGIApp:
         """The whole HTTP API."""

@@ -11,14 +11,16 @@ from enum import StrEnum
 
 from starlette.types import ASGIApp
 
-from hub.adapters.postgres.migrations import store_id
 from hub.assembly.files import declared, flaws_in
 from hub.assembly.ground import Ground, ground
 from hub.assembly.house import House
+from hub.assembly.journey import stream_router
+from hub.assembly.objects import check_owner
 from hub.domain.errors import SettingsError, Unavailable
 from hub.entrypoints import workers
 from hub.entrypoints.http.app import build_vitals
 from hub.entrypoints.http.server import serve
+from hub.services.supervision import Silent
 from hub.settings import Settings
 
 
@@ -33,7 +35,7 @@ class Role(StrEnum):
     REGISTRATION = "registration"
     DISPATCH = "dispatch"
     UPKEEP = "upkeep"
-    """Replays, trimming the log, letting go of rule books, sweeping the attachment store."""
+    """Replays, letters written again, trimming the log, letting go of rule books, sweeping the attachment store."""
 
 
 Life = Callable[[], Awaitable[None]]
@@ -44,14 +46,35 @@ def _refreshing(house: House, stopping: Stopping) -> Mapping[str, Life]:
     return {"refresh": lambda: workers.refresh(house.library, stopping)}
 
 
+def _outgoing(house: House, stopping: Stopping) -> Mapping[str, Life]:
+    lives: dict[str, Life] = {"outgoing": lambda: workers.carry_letters(house.outgoing, stopping)}
+    if house.settings.kafka is not None:
+        # Nobody reads the embedded log's journal, so nobody would ever let it be trimmed.
+        lives["news"] = lambda: workers.carry_news(house.news, stopping)
+    return lives
+
+
 def _routing(house: House, stopping: Stopping) -> Mapping[str, Life]:
-    life: Life = lambda: workers.route(house.routing, house.log, stopping)  # noqa: E731  # one of a table
-    return {"routing": life, **_refreshing(house, stopping)}
+    async def route() -> None:
+        await workers.route(house.routing, house.log, stopping)
+
+    async def host() -> None:
+        def told(silent: Collection[Silent]) -> None:
+            house.silent = len(silent)
+
+        async def outlives() -> None:
+            await workers.keep("routing", route, stopping)
+
+        await stream_router(house.settings, outlives, told, stopping)
+
+    routing: dict[str, Life] = {"routing": route} if house.settings.kafka is None else {"stream": host}
+    return {**routing, **_refreshing(house, stopping)}
 
 
 def _upkeep(house: House, stopping: Stopping) -> Mapping[str, Life]:
     return {
         "replay": lambda: workers.replay(house.replay, stopping),
+        "recall": lambda: workers.recall(house.recall, stopping),
         "trim": lambda: workers.trim(house.log, stopping),
         "prune": lambda: workers.prune(house.rule_books, stopping),
         "sweep": lambda: workers.sweep(house.sweep, stopping),
@@ -60,9 +83,7 @@ def _upkeep(house: House, stopping: Stopping) -> Mapping[str, Life]:
 
 _LIVES: Mapping[Role, Callable[[House, Stopping], Mapping[str, Life]]] = {
     Role.INTAKE: _refreshing,
-    Role.OUTGOING: lambda house, stopping: {
-        "outgoing": lambda: workers.carry_letters(house.outgoing, stopping)
-    },
+    Role.OUTGOING: _outgoing,
     Role.ROUTING: _routing,
     Role.REGISTRATION: lambda house, stopping: {
         "registration": lambda: workers.register(house.registration, house.log, stopping)
@@ -103,7 +124,7 @@ async def run(
         stack.callback(reading.cancel)
         base = await stack.enter_async_context(ground(settings, alone=True))
         if not _WITH_ATTACHMENTS.isdisjoint(roles):
-            await _check_attachments(base)
+            await check_owner(base)
         notices = await base.declaration.begin(reading)
         house = House(base, stack)
         snapshot = (await house.library.newest()).number
@@ -148,21 +169,6 @@ async def _door(settings: Settings, app: ASGIApp) -> AsyncIterator[None]:
             where = f"the HTTP door at {settings.host}:{settings.port}"
             raise SettingsError(f"{where} cannot be opened: {error.strerror}") from error
         yield
-
-
-async def _check_attachments(base: Ground) -> None:
-    """The sweep removes what the store does not name: with another store it would remove everything. Raises
-    SettingsError when the attachments here belong to another one."""
-    mark = base.settings.folder / "attachments.store"
-    store = await store_id(base.database)
-    told = mark.read_text("ascii").strip() if mark.exists() else ""
-    if not told:
-        mark.write_text(f"{store}\n", encoding="ascii")
-    elif told != store:
-        raise SettingsError(
-            f"the attachments in {base.settings.folder} belong to another database than this one: set"
-            " HUB_DATABASE_URL or HUB_FOLDER as they were"
-        )
 
 
 def settle_memory() -> None:

@@ -14,7 +14,18 @@ import sys
 
 import typer
 
-from hub.cli import covering, explaining, operating, partners, rules, running, simulating, territory, tokens
+from hub.cli import (
+    covering,
+    explaining,
+    operating,
+    partners,
+    rules,
+    running,
+    simulating,
+    territory,
+    tokens,
+    topics,
+)
 
 
 def main() -> None:
@@ -35,6 +46,7 @@ def _app() -> typer.Typer:
     whole.add_typer(partners.commands(), name="partners")
     whole.add_typer(territory.commands(), name="territory")
     whole.add_typer(tokens.commands(), name="tokens")
+    whole.add_typer(topics.commands(), name="topics")
     return whole
 
 

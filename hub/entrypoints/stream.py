@@ -20,10 +20,9 @@ from typing import Any
 import faust
 from faust.types import StreamT
 
-from hub.ports.log import Record, Topic
+from hub.ports.log import Record
 from hub.services.supervision import Silent, SupervisionRoom
 
-FLOWS = "flows"
 _LOOK_EVERY = 300.0
 
 
@@ -40,11 +39,14 @@ class Brokers:
 
 @dataclass(frozen=True, slots=True)
 class Hosted:
-    """`prefix` stands before the names of topics; `partitions` are the journal's. `routing` runs until it is
-    stopped. `silent` is told all flows that are, every few minutes."""
+    """`group` reads the topic `journal`, which has so many `partitions`; `flows` is the compacted topic, with as
+    many, in which the table of flows is kept. `routing` runs until it is stopped. `silent` is told all flows
+    that are, every few minutes."""
 
     brokers: Brokers
-    prefix: str
+    group: str
+    journal: str
+    flows: str
     partitions: int
     routing: Callable[[], Awaitable[None]]
     supervision: SupervisionRoom
@@ -60,19 +62,9 @@ async def host(hosted: Hosted, stopping: asyncio.Event) -> None:
         await app.wait(stopping.wait())
 
 
-def group(prefix: str) -> str:
-    """The group that reads the journal."""
-    return f"{prefix}supervision"
-
-
-def changelog(prefix: str) -> str:
-    """The topic, compacted, in which the table of flows is kept."""
-    return f"{group(prefix)}-{FLOWS}-changelog"
-
-
 def build(hosted: Hosted) -> faust.App:
     app = faust.App(
-        group(hosted.prefix),
+        hosted.group,
         broker=[f"kafka://{server}" for server in hosted.brokers.servers],
         broker_credentials=_credentials(hosted.brokers),
         web_enabled=False,
@@ -85,9 +77,22 @@ def build(hosted: Hosted) -> faust.App:
         consumer_auto_offset_reset="earliest",
         stream_wait_empty=False,
     )
-    flows = app.Table(FLOWS, partitions=hosted.partitions, key_type=str, value_type=None, default=dict)
+    flows = app.Table(
+        "flows",
+        default=dict,
+        partitions=hosted.partitions,
+        changelog_topic=app.topic(
+            hosted.flows,
+            key_serializer="json",
+            value_serializer="json",
+            partitions=hosted.partitions,
+            compacting=True,
+            acks=False,
+            internal=True,
+        ),
+    )
     journal = app.topic(
-        hosted.prefix + Topic.JOURNAL,
+        hosted.journal,
         key_serializer="raw",
         value_serializer="raw",
         key_type=bytes,

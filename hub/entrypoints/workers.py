@@ -18,7 +18,8 @@ from hub.ports.log import Log, LogReader, Topic
 from hub.ports.store import RuleBooks
 from hub.services import registration, routing
 from hub.services.library import Library
-from hub.services.outgoing import OutgoingRoom
+from hub.services.outgoing import NewsRoom, OutgoingRoom
+from hub.services.recall import RecallRoom
 from hub.services.registration import RegistrationRoom
 from hub.services.replay import ReplayRoom
 from hub.services.routing import RoutingRoom
@@ -30,6 +31,8 @@ _PRUNE_EVERY = 3600.0
 # Far longer than any acceptance takes to be committed, and time enough to go back to what was in force.
 _UNUSED_FOR = timedelta(days=7)
 _TRIM_EVERY = 10.0
+_LOOK_AT_LIFE_EVERY = 10.0
+_SEARCH_EVERY = 3600.0
 _REFRESH_EVERY = 2.0
 _LONGEST_PAUSE = 10.0
 
@@ -101,6 +104,22 @@ async def prune(rule_books: RuleBooks, stopping: Stopping) -> None:
         if gone:
             log.info("rule_book.pruned", editions=list(gone))
         await rest(stopping, _PRUNE_EVERY)
+
+
+async def carry_news(room: NewsRoom, stopping: Stopping) -> None:
+    while not stopping.is_set():
+        if not await room.run_once():
+            await rest(stopping, IDLE)
+
+
+async def recall(room: RecallRoom, stopping: Stopping) -> None:
+    searched = float("-inf")
+    while not stopping.is_set():
+        await room.follow_life()
+        now = asyncio.get_running_loop().time()
+        if now - searched > _SEARCH_EVERY and await room.find_lost() is not None:
+            searched = now
+        await rest(stopping, _LOOK_AT_LIFE_EVERY)
 
 
 async def rest(stopping: Stopping, seconds: float) -> None:

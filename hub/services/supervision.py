@@ -18,6 +18,7 @@ from hub.domain.silence import expected, noted
 from hub.ports.log import Record
 from hub.ports.store import News
 
+GROUP = "supervision"
 COUNTED = "delivery.planned"
 
 Histories = MutableMapping[str, dict[str, int]]

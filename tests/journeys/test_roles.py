@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator, Callable
+import secrets
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import aiohttp
+import pytest
 
 from demo.hub import Hub
+from tests.conformance.attachment_server import ACCESS_KEY, SECRET_KEY, serving
 from tests.journeys.children import hub as command
 from tests.journeys.children import is_a_sentence
 from tests.journeys.world import (
@@ -25,6 +28,7 @@ from tests.journeys.world import (
     submission,
     total,
 )
+from tests.kafka.broker import shared
 
 ROLES = ("intake", "outgoing", "routing", "registration", "dispatch", "upkeep")
 SUBMISSIONS = 600
@@ -70,10 +74,37 @@ async def pieces(dsn: str, **settings: str) -> AsyncIterator[tuple[Stage, Pieces
             await asyncio.gather(*(hub.stop() for hub in found.hubs.values()))
 
 
+@pytest.fixture(params=["embedded", "cluster"])
+def settings(request: pytest.FixtureRequest) -> Iterator[Mapping[str, str]]:
+    """On what the roles stand beside their store: its own log and a folder, or Kafka and a bucket."""
+    if request.param == "embedded":
+        yield {}
+        return
+    with serving() as server:
+        yield {
+            "HUB_ATTACHMENTS": f"s3://{server.bucket().name}/pieces",
+            "HUB_S3_ENDPOINT": server.endpoint,
+            "HUB_S3_ACCESS_KEY": ACCESS_KEY,
+            "HUB_S3_SECRET_KEY": SECRET_KEY,
+            **_kafka(),
+        }
+
+
+def _kafka() -> Mapping[str, str]:
+    return {
+        "HUB_KAFKA": shared(),
+        "HUB_KAFKA_PREFIX": f"roles-{secrets.token_hex(4)}.",
+        "HUB_KAFKA_PARTITIONS": "4",
+        "HUB_KAFKA_REPLICAS": "1",
+        "HUB_KAFKA_SESSION": "3",
+    }
+
+
 async def test_roles_in_processes_of_their_own_account_for_everything_whichever_is_killed(
-    fresh_database: Callable[[], str],
+    fresh_database: Callable[[], str], settings: Mapping[str, str]
 ) -> None:
-    async with pieces(fresh_database()) as (world, apart):
+    async with pieces(fresh_database(), **settings) as (world, apart):
+        await assert_each_has_one_door_on_loopback(apart)
         token = await apart.intake.token("sender", "site", "--procedure", "recensementCitoyen")
         operator = await apart.intake.token("operator", "o")
         places = ("74042", "74164", "74010")
@@ -110,24 +141,22 @@ async def test_roles_in_processes_of_their_own_account_for_everything_whichever_
         assert arrived == {(item["subscriber"], item["id"]) for item in deliveries}
 
 
-async def test_each_role_listens_at_its_one_door_on_loopback_and_tells_its_health(
-    fresh_database: Callable[[], str],
-) -> None:
-    async with pieces(fresh_database()) as (_, apart), aiohttp.ClientSession() as session:
-        for role, hub in apart.hubs.items():
-            assert listening(hub.process.pid) == {("127.0.0.1", int(hub.environment["HUB_PORT"]))}, role
-            async with session.get(f"{hub.url}/readyz") as answer:
-                assert answer.status == 200
-            async with session.get(f"{hub.url}/v1/deliveries") as answer:
-                assert answer.status == (401 if role == "intake" else 404)
-
-
 async def test_a_role_without_a_store_that_others_reach_is_refused_in_a_sentence(tmp_path: Path) -> None:
     told = await command({"HUB_FOLDER": str(tmp_path / "hub")}, "run", "routing")
     assert told.code == 2
     assert is_a_sentence(told)
     assert "HUB_DATABASE_URL" in told.errors
     assert not (tmp_path / "hub").exists()
+
+
+async def assert_each_has_one_door_on_loopback(apart: Pieces) -> None:
+    async with aiohttp.ClientSession() as session:
+        for role, hub in apart.hubs.items():
+            assert listening(hub.process.pid) == {("127.0.0.1", int(hub.environment["HUB_PORT"]))}, role
+            async with session.get(f"{hub.url}/readyz") as answer:
+                assert answer.status == 200
+            async with session.get(f"{hub.url}/v1/deliveries") as answer:
+                assert answer.status == (401 if role == "intake" else 404)
 
 
 def listening(process: int) -> set[tuple[str, int]]:

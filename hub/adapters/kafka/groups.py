@@ -88,9 +88,13 @@ class Groups:
 
         return await self._brokers.until_answered(question)
 
-    async def committed(self, name: str, topic: str, incarnation: str) -> dict[int, int]:
+    async def committed(
+        self, name: str, topic: str, incarnation: str, stranger: bool = False
+    ) -> dict[int, int]:
         """For each partition, the first offset the group has not done; none that was said of another life
-        of the topic."""
+        of the topic. A `stranger` says of none, and is believed: Kafka itself forgets the offsets of a topic
+        that is deleted."""
+        believed = {incarnation, ""} if stranger else {incarnation}
 
         async def question() -> dict[int, int]:
             answer = await self._ask(name, OffsetFetchRequest(name, None))
@@ -99,7 +103,7 @@ class Groups:
             for told, partitions in answer.topics:
                 for partition, offset, metadata, error in partitions:
                     self._expect(name, error)
-                    if told == topic and metadata == incarnation and offset >= 0:
+                    if told == topic and metadata in believed and offset >= 0:
                         found[partition] = offset
             return found
 

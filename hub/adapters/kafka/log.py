@@ -129,7 +129,9 @@ class KafkaLog:
         latest = await self._brokers.offsets(there.name, LATEST)
         told = await asyncio.gather(
             *(
-                self._groups.committed(kafka_name(there.name, name), there.name, look.incarnation)
+                self._groups.committed(
+                    kafka_name(there.name, name), there.name, look.incarnation, name in there.strangers
+                )
                 for name in names
             )
         )

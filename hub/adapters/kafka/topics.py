@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -33,18 +33,22 @@ _MADE_ELSEWHERE = {kafka.TopicAlreadyExistsError.errno}
 
 @dataclass(frozen=True, slots=True)
 class KafkaTopic:
-    """`required`: the groups without which nothing may be forgotten, also while Kafka does not know them."""
+    """`required`: the groups without which nothing may be forgotten, also while Kafka does not know them.
+    `strangers`: those of them that do not read as this hub's readers do, and say nothing of the life of the
+    topic where they say how far they are. `table`: only the last record of a key counts."""
 
     name: str
     partitions: int
     replicas: int
     required: frozenset[str]
+    strangers: frozenset[str] = frozenset()
+    table: bool = False
 
     @property
     def configs(self) -> Mapping[str, str]:
         return MappingProxyType(
             {
-                "cleanup.policy": "delete",
+                "cleanup.policy": "compact" if self.table else "delete",
                 # What is not done is never old enough to go; trimming takes what is.
                 "retention.ms": "-1",
                 "retention.bytes": "-1",
@@ -58,13 +62,25 @@ class KafkaTopic:
 Topics = Mapping[Topic, KafkaTopic]
 
 
-def table(prefix: str, partitions: int, replicas: int, required: Mapping[Topic, Collection[str]]) -> Topics:
+def table(
+    prefix: str,
+    partitions: int,
+    replicas: int,
+    required: Mapping[Topic, Collection[str]],
+    strangers: Collection[str] = (),
+) -> Topics:
     """All topics of the journey; `prefix` keeps this hub's apart from others of the cluster. Raises
     SettingsError."""
     if partitions < 1 or replicas < 1:
         raise SettingsError("a log needs at least one partition and one copy")
     found = {
-        topic: KafkaTopic(prefix + topic.value, partitions, replicas, frozenset(required.get(topic, ())))
+        topic: KafkaTopic(
+            prefix + topic.value,
+            partitions,
+            replicas,
+            frozenset(required.get(topic, ())),
+            frozenset(strangers),
+        )
         for topic in Topic
     }
     if not all(_NAME.fullmatch(one.name) for one in found.values()):
@@ -72,11 +88,16 @@ def table(prefix: str, partitions: int, replicas: int, required: Mapping[Topic, 
     return MappingProxyType(found)
 
 
-async def check(brokers: Brokers, topics: Topics) -> list[str]:
-    """A sentence for each difference between the table and what is there. Raises Unavailable,
+def flows(prefix: str, partitions: int, replicas: int) -> KafkaTopic:
+    """Beside the journey: where the stream router keeps its table of flows, by the journal's partitions."""
+    return KafkaTopic(f"{prefix}flows", partitions, replicas, frozenset(), table=True)
+
+
+async def check(brokers: Brokers, topics: Iterable[KafkaTopic]) -> list[str]:
+    """A sentence for each difference between these and what is there. Raises Unavailable,
     SettingsError (also where the number of partitions is another one)."""
     said: list[str] = []
-    for wanted in topics.values():
+    for wanted in topics:
         look = await brokers.look(wanted.name)
         if look is None:
             said.append(f"the topic {wanted.name} is not there")
@@ -95,9 +116,9 @@ async def check(brokers: Brokers, topics: Topics) -> list[str]:
     return said
 
 
-async def create(brokers: Brokers, topics: Topics) -> list[str]:
+async def create(brokers: Brokers, topics: Iterable[KafkaTopic]) -> list[str]:
     """Make those that are missing, ready to be used; their names. Raises Unavailable, SettingsError."""
-    return [wanted.name for wanted in topics.values() if await settle(brokers, wanted)]
+    return [wanted.name for wanted in topics if await settle(brokers, wanted)]
 
 
 async def settle(brokers: Brokers, wanted: KafkaTopic) -> bool:
