@@ -19,7 +19,7 @@ from hub.adapters.kafka.log import KafkaLog
 from hub.adapters.kafka.log_reader import Pace
 from hub.adapters.kafka.protocol import TopicsRequest
 from hub.domain.errors import LeaseLost, Unavailable
-from hub.ports.log import Entry
+from hub.ports.log import Entry, LogReader
 from tests.conformance.log_suite import GROUP, TOPIC, numbers, read, read_and_do, record, records
 from tests.kafka.broker import Brokers
 from tests.kafka.rig import PACE, KafkaRig
@@ -296,18 +296,18 @@ class Witness:
                 async with log.reader(TOPIC, GROUP) as reader:
                     await self._work(reader, dice)
 
-    async def _work(self, reader: object, dice: random.Random) -> None:
+    async def _work(self, reader: LogReader, dice: random.Random) -> None:
         clock = asyncio.get_running_loop().time
         until = clock() + dice.uniform(0.5, 4)
         in_hand: list[Entry] = []
         while clock() < until:
-            page = list(await reader.read(dice.randint(1, 60), 0.1))  # type: ignore[attr-defined]
+            page = list(await reader.read(dice.randint(1, 60), 0.1))
             self.handed.update(numbers(page))
             in_hand += page
             dice.shuffle(in_hand)
             said, in_hand = in_hand[: len(in_hand) * 2 // 3 + 1], in_hand[len(in_hand) * 2 // 3 + 1 :]
             self.note(said)
-            await reader.done(said)  # type: ignore[attr-defined]
+            await reader.done(said)
 
 
 async def test_while_readers_come_go_and_are_killed_each_record_is_handed_out_and_none_undone_is_passed(

@@ -12,11 +12,12 @@ from aiokafka.partitioner import DefaultPartitioner  # type: ignore[import-untyp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.adapters.kafka.groups import NOBODY, kafka_name
+from hub.adapters.kafka.groups import NOBODY, Member, kafka_name
 from hub.adapters.kafka.log import partition_of
+from hub.adapters.kafka.log_reader import KafkaLogReader, Pace
 from hub.adapters.kafka.topics import LARGEST
 from hub.domain.errors import LeaseLost, SettingsError, Unavailable
-from hub.ports.log import LogReader, Record
+from hub.ports.log import Log, LogReader, Record
 from tests.conformance.log_suite import (
     GROUP,
     TOPIC,
@@ -204,6 +205,25 @@ async def test_nothing_is_trimmed_before_every_required_group_has_done_it(kafka:
         await rig.close()
 
 
+@pytest.mark.parametrize("session", [0.2, 7200])
+async def test_a_session_that_the_cluster_does_not_allow_is_told_as_a_matter_of_settings(
+    kafka: str, session: float
+) -> None:
+    rig = KafkaRig(kafka, pace=Pace(session=session, grace=1))
+    try:
+        reading = open_and_read(rig.log())
+        with pytest.raises(SettingsError, match="InvalidSessionTimeout"):
+            await asyncio.wait_for(reading, 20)
+    finally:
+        await rig.close()
+
+
+async def open_and_read(log: Log) -> None:
+    async with asyncio.timeout(20), log.reader(TOPIC, GROUP) as reader:
+        while True:
+            await reader.read(10, 1)
+
+
 async def test_a_reader_that_is_still_joining_goes_at_once(rig: KafkaRig) -> None:
     log = rig.log(1)
     await log.append(TOPIC, records(10))
@@ -238,6 +258,24 @@ async def test_a_reader_that_takes_too_long_loses_only_what_another_gets(rig: Ka
             await nothing_comes(slow, 0.5)
             await other.done(taken)
     assert await log.backlog(TOPIC) == {GROUP: 0}
+
+
+async def test_a_partition_that_another_may_have_had_meanwhile_is_read_from_where_the_group_stands(
+    rig: KafkaRig,
+) -> None:
+    log = rig.log(1)
+    await log.append(TOPIC, records(10))
+    async with log.reader(TOPIC, GROUP) as reader:
+        assert isinstance(reader, KafkaLogReader)
+        held = await read(reader, 10)
+        await reader.done(held[:3])
+        now = reader._consumer._coordinator.generation
+        # As when partitions were shared out once since this reader last knew, and as when twice.
+        for before, again in ((now - 1, []), (now - 2, list(range(3, 10)))):
+            reader._member = Member(before, reader.member or "")
+            reader.on_assigned([0])
+            assert numbers(await read(reader, len(again))) == again
+            await nothing_comes(reader, 0.5)
 
 
 # --- other lives --------------------------------------------------------------------------------------

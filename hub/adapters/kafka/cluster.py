@@ -90,6 +90,10 @@ _REFUSED = (
     kafka.ClusterAuthorizationFailedError,
     kafka.GroupAuthorizationFailedError,
     kafka.IllegalSaslStateError,
+    # A session shorter or longer than the cluster allows; a group of readers of another kind.
+    kafka.InconsistentGroupProtocolError,
+    kafka.InvalidGroupIdError,
+    kafka.InvalidSessionTimeoutError,
     kafka.SaslAuthenticationFailed,
     kafka.SecurityDisabled,
     kafka.TopicAuthorizationFailedError,

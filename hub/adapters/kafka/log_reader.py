@@ -103,19 +103,18 @@ class KafkaLogReader:
         with served():
             await self._consumer.start()
         self._consumer.subscribe([self._place.topic], listener=_Listener(self))
-        await self._until(lambda: self._member is not None, self._pace.session / 3)
+        await self._until(lambda: self._member is not None, min(self._pace.session / 3, _LAST_CHANCE))
 
     async def close(self) -> None:
         self._closing = True
         self._ring()
         stopping = asyncio.create_task(self._consumer.stop())
         await asyncio.wait({stopping}, timeout=self._pace.heartbeat)
-        if not stopping.done():
+        coordinator = self._consumer._coordinator
+        if not stopping.done() and coordinator is not None:
             # It is joining, and the others take their time: as if it had never come.
             with suppress(HubError):
-                await self._groups.leave(
-                    self._place.group, [self._consumer._coordinator.member_id], patience=1
-                )
+                await self._groups.leave(self._place.group, [coordinator.member_id], patience=1)
             await asyncio.wait({stopping}, timeout=_LAST_CHANCE)
         if not stopping.done():
             await self._consumer._client.close()
@@ -148,8 +147,11 @@ class KafkaLogReader:
             async with asyncio.timeout_at(until) as turn:
                 self._reading.add(turn)
                 try:
+                    # What went wrong while it has nothing to read is told nowhere else.
+                    self._consumer._coordinator.check_errors()
                     if not ready:
-                        await loop.create_future()
+                        await asyncio.sleep(min(self._pace.heartbeat, 1))
+                        return {}
                     found: Mapping[Any, Sequence[Any]] = await self._consumer.getmany(
                         *ready, timeout_ms=int(max(until - loop.time(), 0) * 1000), max_records=limit
                     )
