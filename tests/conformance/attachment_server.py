@@ -38,7 +38,8 @@ SECRET_KEY = "un-secret-que-personne-ne-doit-lire"
 @dataclass(frozen=True, slots=True)
 class Asked:
     """One request. `kind`: its method, then `uploads`, `part`, `complete`, `abort`, `list` or `delete` where
-    S3 has a word for it. `signed`: by whom, and under which token."""
+    S3 has a word for it. `signed`: by whom, under which token, and
+    the digest of the body."""
 
     kind: str
     path: str
@@ -223,6 +224,9 @@ def _moto() -> S3Backend:
     return s3_backends[ACCOUNT]["aws"]
 
 
+_SIGNED = ("AUTHORIZATION", "X_AMZ_SECURITY_TOKEN", "X_AMZ_CONTENT_SHA256")
+
+
 class _Quiet(MotoRequestHandler):
     def log(self, *_: Any) -> None:
         return None
@@ -246,5 +250,5 @@ def _asked(environment: dict[str, Any]) -> Asked:
         environment["PATH_INFO"],
         environment.get("HTTP_RANGE", ""),
         int(environment.get("CONTENT_LENGTH") or 0),
-        environment.get("HTTP_AUTHORIZATION", "") + environment.get("HTTP_X_AMZ_SECURITY_TOKEN", ""),
+        " ".join(environment.get(f"HTTP_{name}", "") for name in _SIGNED),
     )

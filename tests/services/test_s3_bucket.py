@@ -3,6 +3,7 @@ whose certificate is known is spoken to."""
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import ssl
 import traceback
@@ -82,12 +83,15 @@ async def test_no_variable_of_the_environment_overrules_what_is_set(monkeypatch:
         "AWS_BUCKET",
     ):
         monkeypatch.setenv(name, "of-somebody-else")
+    monkeypatch.setenv("AWS_UNSIGNED_PAYLOAD", "true")
     with serving() as server:
         bucket = server.bucket()
         stored = await S3Attachments(bucket.settings()).put(chunked(b"content"), KEY)
         assert set(bucket.all()) == {stored.name}
         assert all("of-somebody-else" not in asked.signed for asked in server.asked)
         assert all(f"{ACCESS_KEY}/" in asked.signed for asked in server.asked)
+        kept = hashlib.sha256(bucket.all()[stored.name]).hexdigest()
+        assert server.asked[0].signed.endswith(f" {kept}")
 
 
 @dataclass(frozen=True, slots=True)

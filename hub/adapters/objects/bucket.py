@@ -60,7 +60,8 @@ class Bucket:
             raise SettingsError("the settings of the attachments' bucket cannot be used") from None
 
     def _config(self) -> S3Config:
-        config: S3Config = {"region": self.region}
+        # What is not said here the environment may say; that bodies are signed is not its choice.
+        config: S3Config = {"region": self.region, "unsigned_payload": False}
         if self.endpoint is not None:
             parts = urlsplit(self.endpoint)
             if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
@@ -74,7 +75,7 @@ class Bucket:
             raise SettingsError("an access key to S3 needs its secret key, and the other way round")
         if self.access_key is None or self.secret_key is None:
             return None
-        # Told whole: a session's token from the environment would not go with these.
+        # Told as a whole: a session's token from the environment would not go with these.
         keys: S3Credential = {
             "access_key_id": self.access_key,
             "secret_access_key": self.secret_key,

@@ -7,7 +7,7 @@ file belongs to.
 
 A file is kept when the store tells of it what was sent: its length and its ETag, asked for under its name
 after it arrived. Where ETags are no MD5 (a store that encrypts under keys of its own), all of it is read
-back instead. Underway each request carries the SHA-256 of its body in its signature, which a store checks.
+back instead. On its way each request carries the SHA-256 of its body in its signature, which a store checks.
 
 What a bucket must be set to: uploads that were not completed are aborted after a day (a killed process
 leaves some, which no listing shows and no reader can open); no versions are kept, or only for days: what is
@@ -146,12 +146,10 @@ class S3Attachments:
         """Raises Unavailable when the store keeps anything but what was sent."""
         with served():
             found = await head_async(self._store, name)
-        if found["size"] == digest.size and told in (None, found["e_tag"]):
-            if (found["e_tag"] or "").strip('"') == digest.etag():
-                return
-            if await self._reads_back(name, digest):
-                return
-        raise Unavailable("the attachments' bucket keeps something else than it was sent")
+        etag = _bare(found["e_tag"])
+        same = found["size"] == digest.size and (told is None or _bare(told) == etag)
+        if not same or (etag != digest.etag() and not await self._reads_back(name, digest)):
+            raise Unavailable("the attachments' bucket keeps something else than it was sent")
 
     async def _reads_back(self, name: str, digest: Digest) -> bool:
         again = Digest()
@@ -203,6 +201,11 @@ class S3Attachments:
     async def _range(self, name: str, start: int, end: int) -> bytes:
         with served():
             return bytes(await get_range_async(self._store, name, start=start, end=end))
+
+
+def _bare(etag: str | None) -> str:
+    """Stores quote ETags in headers, and not all of them in documents."""
+    return (etag or "").strip('"')
 
 
 def _sealed(sealing: Sealing, digest: Digest, piece: bytearray | None) -> bytes:
