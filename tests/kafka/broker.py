@@ -1,18 +1,20 @@
 """Apache Kafka for the tests: one broker or three, as child processes that can be paused, killed and restarted.
 
 Business of this file: fetching the jars that pom.xml names (once, with Maven), and the life of the processes.
-`shared()` is the one broker of a test run: the one HUB_TEST_KAFKA names, or one of our own. Where Java or
-Maven is missing, whoever asks is skipped with a sentence. A broker listens on the loopback address, and dies
-with the process that started it.
+`shared()` is the one broker of a test run: the one HUB_TEST_KAFKA names (it must allow sessions of three
+seconds, and none of a fifth of one), or one of our own. Where Java or Maven is missing, whoever asks is
+skipped with a sentence. A broker listens on the loopback address, and dies with the process that started it.
 """
 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import ctypes
 import functools
 import hashlib
 import os
+import random
 import shutil
 import signal
 import socket
@@ -263,11 +265,14 @@ def _quickest() -> str | None:
 
 
 def _free_ports(count: int) -> list[int]:
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in held]
-    for one in held:
-        one.close()
-    return ports
+    """Below those that outgoing connections are given: one of them would else stand in a broker's place while
+    it starts, or starts again."""
+    found: set[int] = set()
+    while len(found) < count:
+        port = random.randrange(12_000, 30_000)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            found.add(port)
+    return list(found)
 
 
 def _die_with_the_parent() -> None:

@@ -185,6 +185,12 @@ async def test_an_offset_beyond_the_end_means_that_records_were_lost_and_all_tha
     assert await log.backlog(TOPIC) == {GROUP: 0}
 
 
+async def test_a_topic_that_is_not_there_yet_has_no_backlog_and_nothing_to_trim(rig: KafkaRig) -> None:
+    async with asyncio.timeout(5):
+        assert await rig.log().backlog(TOPIC) == {}
+        assert await rig.log().trim(TOPIC) == 0
+
+
 async def test_nothing_is_trimmed_before_every_required_group_has_done_it(kafka: str) -> None:
     rig = KafkaRig(kafka, required={TOPIC: {"routing"}})
     try:

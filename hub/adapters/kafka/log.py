@@ -76,10 +76,10 @@ class KafkaLog:
     async def trim(self, topic: Topic) -> int:
         there = self._topics[topic]
         standing = await self._standing(there)
-        for group in there.required:
-            standing.setdefault(group, {})
         if not standing:
             return 0
+        for group in there.required:
+            standing.setdefault(group, {})
         earliest = await self._brokers.offsets(there.name, EARLIEST)
         before = {
             partition: min(done.get(partition, beginning) for done in standing.values())

@@ -200,7 +200,7 @@ class KafkaLogReader:
                 return
             done |= unknown
         # Shared out anew meanwhile: then it is looked at again.
-        if self._member is member:
+        if self._member is member and self._end is None:
             for partition in fresh & done.keys() - self._held.keys():
                 self._hold(partition, Watermark(done[partition]))
 
