@@ -51,6 +51,7 @@ class Settings(BaseSettings):
     s3_access_key: SecretStr | None = None
     s3_secret_key: SecretStr | None = None
     s3_ca: Path | None = Field(None, description="Who signed its certificate; default: the system's.")
+    s3_patience: float = Field(15, gt=0, description="Seconds for a request, a part of a file included.")
 
     # The HTTP door.
     host: str = "127.0.0.1"

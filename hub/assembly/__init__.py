@@ -1,8 +1,8 @@
 """Assembly: from settings to a running hub. The only room that names adapters; nobody but the command line
 knows it.
 
-`files` reads what an operator wrote, `ground` opens store and keyring, `house` builds the rooms on it, `roles`
-runs them.
+`files` reads what an operator wrote, `checking` says what is wrong with it, `ground` opens store and keyring,
+`journey` and `objects` say on what log and which attachments, `house` builds the rooms, `roles` runs them.
 """
 
 from hub.adapters.partners.files import read_partners_file
@@ -11,7 +11,8 @@ from hub.adapters.pictures.coverage import render as render_coverage
 from hub.adapters.rules.territory import load_territory
 from hub.adapters.rules.vintages import fetched, list_vintages
 from hub.adapters.rules.vintages import update as update_territory
-from hub.assembly.files import declared_rules, faults, findings, rules_folder
+from hub.assembly.checking import faults, findings
+from hub.assembly.files import declared_rules, rules_folder
 from hub.assembly.ground import Ground, ground, has_store
 from hub.assembly.journey import differing_topics, make_topics
 from hub.assembly.roles import Role, Running, run, settle_memory

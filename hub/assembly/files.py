@@ -1,21 +1,17 @@
-"""What lies in files: the operator's rules and partners, and what is wrong with them or with the settings."""
+"""What lies in files: the operator's rules and partners; and the connectors that are installed."""
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable
 from importlib.metadata import entry_points
 from pathlib import Path
 
 from hub.adapters.rules.declared import Declared, read_declared, remembering
 from hub.adapters.rules.territory import read_territory
-from hub.domain.errors import RuleBookError, SettingsError
-from hub.domain.review import Finding, Severity
+from hub.domain.errors import SettingsError
 from hub.domain.territory import Territory
 from hub.ports.connector import Connector, Surroundings
-from hub.services import declaration
-from hub.services.declaration import flaws_in_partners
 from hub.services.import_plans import Checks
 from hub.settings import Settings
 
@@ -29,37 +25,6 @@ def declared(settings: Settings, territory: Callable[[bytes], Territory] | None 
 def declared_rules(settings: Settings, territory: Callable[[bytes], Territory] | None = None) -> Declared:
     """The same without the partners file."""
     return declared(settings.model_copy(update={"partners": None}), territory)
-
-
-def faults(settings: Settings) -> list[str]:
-    """What `hub check` finds: a sentence for each fault in settings, rules, cases and partners."""
-    try:
-        files = declared(settings)
-        told = [finding.sentence for finding in _reviewed(files) if finding.severity is Severity.FAULT]
-        return [*flaws_in(settings), *told, *flaws_in_partners(files, checks())]
-    except RuleBookError as error:
-        return str(error).splitlines()
-
-
-def findings(settings: Settings) -> Sequence[Finding]:
-    """What is to be said of the rule files and their cases, by themselves."""
-    try:
-        return _reviewed(declared_rules(settings))
-    except RuleBookError as error:
-        return declaration.faults(error)
-
-
-def _reviewed(files: Declared) -> Sequence[Finding]:
-    files.check()
-    # Those whom a partners file names need not be all there are.
-    return declaration.findings(files, files.book(), None, datetime.now(UTC))
-
-
-def flaws_in(settings: Settings) -> list[str]:
-    """What contradicts itself in the settings."""
-    if (settings.tls_certificate is None) != (settings.tls_key is None):
-        return ["TLS needs both HUB_TLS_CERTIFICATE and HUB_TLS_KEY"]
-    return []
 
 
 def rules_folder(settings: Settings) -> Path:

@@ -25,6 +25,12 @@ def kafka_log(settings: Settings) -> KafkaLog:
     return KafkaLog(_cluster(settings), _topics(settings), Pace(session=settings.kafka_session))
 
 
+def log_arguments(settings: Settings) -> object:
+    """What clients of Kafka are given; reads the certificates. Raises SettingsError."""
+    _topics(settings)
+    return _cluster(settings).arguments()
+
+
 async def make_topics(settings: Settings) -> list[str]:
     """Those that are missing; their names. Raises SettingsError or Unavailable."""
     brokers = Brokers(_cluster(settings))

@@ -24,6 +24,7 @@ def attachment_store(settings: Settings) -> LocalAttachments | S3Attachments:
             access_key=None if access is None else access.get_secret_value(),
             secret_key=None if secret is None else secret.get_secret_value(),
             ca=settings.s3_ca,
+            patience=settings.s3_patience,
         )
     )
 

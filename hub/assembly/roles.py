@@ -11,7 +11,8 @@ from enum import StrEnum
 
 from starlette.types import ASGIApp
 
-from hub.assembly.files import declared, flaws_in
+from hub.assembly.checking import flaws_in
+from hub.assembly.files import declared
 from hub.assembly.ground import Ground, ground
 from hub.assembly.house import House
 from hub.assembly.journey import stream_router

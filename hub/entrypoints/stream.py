@@ -2,8 +2,8 @@
 
 Business of this file: what Faust is good for here: supervising a service, taking part in a group, and keeping a
 table of flows beside its topic, so that whoever takes over a partition has its histories. Routing itself runs as a
-service of the app on batches of its own: an agent, which is given one record at a time, moves twenty times fewer of
-them, and commits past records still at work when it takes several at once (its issue 606).
+service of the app on batches of its own: an agent is given one record at a time, and commits past records still at
+work when it takes several at once (its issue 606).
 
 Faust opens no port here: health and metrics are told at the door that every role has.
 """

@@ -26,8 +26,9 @@ class StoredFile:
 
 class Attachments(Protocol):
     async def put(self, chunks: AsyncIterator[bytes], key: DataKey) -> StoredFile:
-        """Seal and store a stream. When this returns, the file survives a power cut (fsync of file and
-        folder). When it raises or is cancelled, nothing remains. Never holds more than a few chunks."""
+        """Seal and store a stream. When this returns, the file is whole where it is kept (a folder: it survives
+        a power cut; a bucket: the store has told of all of it). When it raises or is cancelled, nothing remains
+        that a reader could see. Never holds more than a few chunks."""
         ...
 
     def read(self, name: str, key: DataKey, start: int = 0, end: int | None = None) -> AsyncIterator[bytes]:
@@ -39,7 +40,8 @@ class Attachments(Protocol):
         ...
 
     def names_older_than(self, age: timedelta) -> AsyncIterator[Sequence[str]]:
-        """Pages of names (temporary ones included) last written longer ago than `age`, for the sweep."""
+        """Pages of names last written longer ago than `age`, for the sweep; unfinished ones among them where
+        they can be seen (a bucket hides them: a rule of its own takes them away)."""
         ...
 
     async def room(self) -> float:

@@ -23,7 +23,7 @@ from schemas.models.rules import SuccessionIn
 from tests.services.http_world import OTHER_SENDER, SENDER, Answer, World, inline, offer, open_world
 from tests.unit.samples import BONNEVILLE, MINISTRY
 
-NOWHERE = str(uuid4())
+NOWHERE = str(UUID(int=4 << 76))
 STRANGER = "11001401600015-1"
 CONTENT = bytes(range(256)) * 20
 

@@ -66,7 +66,9 @@ def test_a_wrapping_in_which_one_bit_changed_does_not_open(bit: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrapped", [b"", b"\x01", DATA_KEY.wrapped[:-1], DATA_KEY.wrapped[:9], DATA_KEY.wrapped + b"\x00"]
+    "wrapped",
+    [b"", b"\x01", DATA_KEY.wrapped[:-1], DATA_KEY.wrapped[:9], DATA_KEY.wrapped + b"\x00"],
+    ids=["nothing", "one byte", "one less", "the head", "one more"],
 )
 def test_a_wrapping_that_was_cut_or_lengthened_does_not_open(wrapped: bytes) -> None:
     with pytest.raises(Tampered):
