@@ -38,7 +38,9 @@ class Settings(BaseSettings):
     kafka_user: str | None = Field(None, description="For SASL; None: no SASL.")
     kafka_password: SecretStr | None = None
     kafka_mechanism: str = Field("SCRAM-SHA-512", pattern="^(PLAIN|SCRAM-SHA-256|SCRAM-SHA-512)$")
-    kafka_session: float = Field(10, gt=0, description="Seconds without a sign until a role counts as dead.")
+    kafka_session: float = Field(
+        10, gt=0, description="Seconds without a sign until a role counts as dead; brokers allow 6 and more."
+    )
 
     # The key that wraps every submission's key: from the environment (base64, 32 bytes), or a file.
     key: SecretStr | None = None

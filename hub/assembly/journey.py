@@ -22,7 +22,8 @@ from hub.wire import read_news
 
 def kafka_log(settings: Settings) -> KafkaLog:
     """Raises SettingsError."""
-    return KafkaLog(_cluster(settings), _topics(settings), Pace(session=settings.kafka_session))
+    session = settings.kafka_session
+    return KafkaLog(_cluster(settings), _topics(settings), Pace(session=session, grace=max(20, 2 * session)))
 
 
 def log_arguments(settings: Settings) -> object:
