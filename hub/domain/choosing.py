@@ -13,7 +13,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import NamedTuple, Protocol
 
-from hub.domain.decisions import Reason, SetAside, Unroutable, Verdict
+from hub.domain.decisions import Reason, SetAside, Unroutable
 from hub.domain.identity import Subscriber
 from hub.domain.plans import PART_SLOTS, Answer, Candidate, Choice, Chosen, Grant, Plan, PlannedRule
 from hub.domain.rules import ALWAYS, Period, SubscriptionState
@@ -103,7 +103,7 @@ class _Walk:
         self.asked.append(rule)
         return find(rule, self.on)
 
-    def verdict(self) -> Verdict | None:
+    def verdict(self) -> SetAside | Unroutable | None:
         if self.quarantined is not None:
             return SetAside(f"quarantined:{self.quarantined}")
         if self.found:
@@ -128,7 +128,7 @@ def _grants(found: Sequence[tuple[PlannedRule, Chosen]]) -> tuple[Grant, ...]:
     each = [(subscriber, reasons, rule) for rule, chosen in found for subscriber, reasons in chosen]
     if len(each) == 1:
         ((subscriber, reasons, rule),) = each
-        return (Grant(subscriber, reasons, rule.mailbox, (rule,)),)
+        return (Grant(subscriber, reasons, rule.mailbox, rule.alone),)
     each.sort(key=_BY_SUBSCRIBER)
     return tuple(_grant(subscriber, list(those)) for subscriber, those in groupby(each, _BY_SUBSCRIBER))
 

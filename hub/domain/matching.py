@@ -13,7 +13,7 @@ from uuid import UUID
 from hub.domain.choosing import Situation, Trace, choose
 from hub.domain.decisions import Decision, Recipient, Routed, SetAside, Verdict
 from hub.domain.identity import ParcelKind, delivery_id
-from hub.domain.plans import Choice, Places, Plan, PlannedRule
+from hub.domain.plans import Choice, Grant, Places, Plan, PlannedRule
 from hub.domain.rule_book import RuleBook, Snapshot
 from hub.domain.rules import Rule
 from hub.domain.submission import AttachmentFacts, RoutingFacts
@@ -22,7 +22,7 @@ from hub.domain.territory import Resolution, Territory
 FIRST = 1
 
 _UNKNOWN_PROCEDURE = SetAside("unknown_procedure")
-_UNKNOWN_PLACE = SetAside("unknown_place")
+_NOWHERE = Choice((), SetAside("unknown_place"), None)
 
 
 def decide(submission: RoutingFacts, snapshot: Snapshot) -> Decision:
@@ -53,24 +53,34 @@ def match(submission: RoutingFacts, book: RuleBook, trace: Trace | None = None) 
     facts, at = submission.facts, submission.received_at
     not_apply = 0
     for rule in plan.conditional:
+        if rule.contrary:
+            if not not_apply & rule.contrary:
+                not_apply |= rule.bit
+            continue
         period, holds = rule.period, rule.holds
         if (period and not period.since <= at < period.until) or (holds and not holds(facts)):
             not_apply |= rule.bit
     name = plan.place
     said: Places = tuple(map(facts.get, plan.place_facts)) if name is None else facts.get(name)
     known = plan.known.get(not_apply)
-    choice = None if known is None else known.get(said)
-    if choice is None or trace is not None or not (choice.period is None or choice.period.holds(at)):
-        places = _read(submission, plan, book.territory)
-        if places is None:
-            return _UNKNOWN_PLACE
-        choice = choose(Situation(plan, places, not_apply, at, trace))
-        _remember(plan, not_apply, said, choice)
-    if choice.verdict is not None:
-        return choice.verdict
+    found = None if known is None else known.get(said)
+    grants: tuple[Grant, ...] | None = None
+    if found is None or trace is not None:
+        pass
+    elif isinstance(found, Grant):
+        grants = (found,)
+    elif found.period is None or found.period.since <= at < found.period.until:
+        if found.verdict is not None:
+            return found.verdict
+        grants = found.grants
+    if grants is None:
+        choice = _choose(submission, book, plan, not_apply, said, trace)
+        if choice.verdict is not None:
+            return choice.verdict
+        grants = choice.grants
     files = submission.attachments
     recipients = []
-    for subscriber, reasons, mailbox, rules in choice.grants:
+    for subscriber, reasons, mailbox, rules in grants:
         numbers = rules[0].files.get(files)
         if numbers is None or len(rules) > 1:
             numbers = _files(rules, files)
@@ -80,6 +90,23 @@ def match(submission: RoutingFacts, book: RuleBook, trace: Trace | None = None) 
 
 _new = tuple.__new__
 """A named tuple's own constructor costs three times as much."""
+
+
+def _choose(
+    submission: RoutingFacts,
+    book: RuleBook,
+    plan: Plan,
+    not_apply: int,
+    said: Places,
+    trace: Trace | None,
+) -> Choice:
+    """By a walk, and remembered."""
+    places = _read(submission, plan, book.territory)
+    if places is None:
+        return _NOWHERE
+    choice = choose(Situation(plan, places, not_apply, submission.received_at, trace))
+    _remember(plan, not_apply, said, choice)
+    return choice
 
 
 def _read(submission: RoutingFacts, plan: Plan, territory: Territory) -> dict[str, Resolution] | None:
@@ -98,7 +125,8 @@ def _read(submission: RoutingFacts, plan: Plan, territory: Territory) -> dict[st
 def _remember(plan: Plan, not_apply: int, said: Places, choice: Choice) -> None:
     if sum(map(len, plan.known.values())) >= MOST_CHOICES:
         plan.known.clear()
-    plan.known.setdefault(not_apply, {})[said] = choice
+    for_ever = choice.period is None and len(choice.grants) == 1
+    plan.known.setdefault(not_apply, {})[said] = choice.grants[0] if for_ever else choice
 
 
 MOST_CHOICES = 5_000

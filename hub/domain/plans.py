@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from sys import intern
 from typing import NamedTuple, assert_never
 
-from hub.domain.conditions import Facts, Holds, Read, compiled
-from hub.domain.decisions import Reason, Verdict
+from hub.domain.conditions import Facts, Holds, Not, Read, compiled
+from hub.domain.decisions import Reason, SetAside, Unroutable
 from hub.domain.errors import RuleBookError
 from hub.domain.identity import Subscriber
 from hub.domain.rules import (
@@ -102,6 +102,10 @@ class PlannedRule:
     mailbox: bool
     quarantine: bool
     otherwise: PlannedRule | None
+    contrary: int = 0
+    """The bit of an earlier rule whose condition is the contrary of its own: it applies when that does not."""
+    alone: tuple[PlannedRule, ...] = field(default=(), repr=False)
+    """This one: what most grants are by, so they all share it."""
     files: dict[tuple[AttachmentFacts, ...], tuple[int, ...]] = field(default_factory=dict, repr=False)
     """The numbers of the files it gives, for the lists of files seen so far: most submissions of a procedure
     bear the same. `matching` bounds it."""
@@ -121,7 +125,7 @@ class Choice(NamedTuple):
     the time for which it holds; None: no date has a part in it."""
 
     grants: tuple[Grant, ...]
-    verdict: Verdict | None
+    verdict: SetAside | Unroutable | None
     period: Period | None
 
 
@@ -137,7 +141,8 @@ class Plan:
     `dormant`: subscriptions that can find nobody.
 
     `known`: by the rules that do not apply (the sum of their bits) and the places as they were written, what was
-    chosen there; `matching` fills and bounds it. What a walk through the index looks at lies scattered over
+    chosen there; `matching` fills and bounds it. One subscriber for ever, as most choices are, stands there as
+    its grant alone. What a walk through the index looks at lies scattered over
     the memory, and to fetch it costs more than all the rest."""
 
     procedure: Procedure
@@ -150,7 +155,7 @@ class Plan:
     conditional: tuple[PlannedRule, ...]
     place: str | None
     """The one fact that names a place; None where there are several, or none."""
-    known: dict[int, dict[Places, Choice]] = field(default_factory=dict, repr=False)
+    known: dict[int, dict[Places, Choice | Grant]] = field(default_factory=dict, repr=False)
 
 
 def compile_plan(
@@ -165,6 +170,9 @@ def compile_plan(
     written = {rule.id: rule for rule in procedure.rules}
     for rule in procedure.rules:
         _ready(rule, written, ready, _Ground(procedure, served, successions, territory))
+    conditional = tuple(rule for rule in ready.values() if rule.period is not None or rule.holds is not None)
+    for place, planned in enumerate(conditional):
+        planned.contrary = next((one.bit for one in conditional[:place] if _contrary(one, planned)), 0)
     acting = (ready[rule.id] for rule in procedure.rules if rule.id not in procedure.fallbacks)
     places = tuple(sorted(name for name, spec in procedure.facts.items() if spec.type is FactType.PLACE))
     return Plan(
@@ -175,7 +183,7 @@ def compile_plan(
         tuple(sorted(acting, key=lambda rule: (rule.recipient, -rule.priority, rule.id))),
         successions,
         _handed(procedure, territory) if procedure.transfers else None,
-        tuple(rule for rule in ready.values() if rule.period is not None or rule.holds is not None),
+        conditional,
         places[0] if len(places) == 1 else None,
     )
 
@@ -222,7 +230,15 @@ def _ready(
         quarantine=rule.otherwise == QUARANTINE,
         otherwise=otherwise,
     )
+    ready[rule.id].alone = (ready[rule.id],)
     return ready[rule.id]
+
+
+def _contrary(one: PlannedRule, other: PlannedRule) -> bool:
+    asked, then = one.rule.when, other.rule.when
+    if asked is None or then is None or one.period is not None or other.period is not None:
+        return False
+    return asked == Not(then) or then == Not(asked)
 
 
 def _slots(levels: Iterable[Level]) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ when something is received, and several subscriptions stand at one place.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from random import Random
@@ -126,6 +126,10 @@ def case(seed: int, submissions: int = 8) -> Case:
 def _procedure(code: str, dice: Random) -> Procedure:
     count = dice.randint(1, 6)
     rules = [_rule(number, count, dice) for number in range(count)]
+    for place, rule in enumerate(rules[1:], start=1):
+        before = rules[place - 1].when
+        if before is not None and dice.random() < 0.3:
+            rules[place] = replace(rule, when=Not(before))
     dice.shuffle(rules)
     transfers = tuple(_transfer(dice) for _ in range(dice.choice((0, 0, 1, 2, 3))))
     return Procedure(code, code, FACTS, tuple(rules), TYPES, transfers)

@@ -69,6 +69,22 @@ def test_the_index_finds_what_a_search_through_everything_finds() -> None:
             assert found == answer(submission, made.world), f"seed {seed}, submission {number}"
 
 
+def test_what_was_chosen_for_others_before_changes_no_answer() -> None:
+    """Many submissions of few places, at many times, in an order of their own: most are answered by what a walk
+    for another one came to."""
+    remembered = 0
+    for seed in WORLDS[::8]:
+        made = case(seed, submissions=60)
+        shared = book(made.world)
+        for number, submission in enumerate(made.submissions):
+            before = sum(len(known) for plan in shared.plans.values() for known in plan.known.values())
+            found = match(submission, shared)
+            assert found == match(submission, book(made.world)), f"seed {seed}, submission {number}"
+            after = sum(len(known) for plan in shared.plans.values() for known in plan.known.values())
+            remembered += before == after
+    assert remembered > 500
+
+
 def test_nobody_stands_twice_among_the_recipients_and_no_reason_twice(
     verdicts: list[tuple[int, Verdict]],
 ) -> None:
