@@ -64,28 +64,24 @@ def match(submission: RoutingFacts, book: RuleBook, trace: Trace | None = None) 
     said: Places = tuple(map(facts.get, plan.place_facts)) if name is None else facts.get(name)
     known = plan.known.get(not_apply)
     found = None if known is None else known.get(said)
-    grants: tuple[Grant, ...] | None = None
-    if found is None or trace is not None:
-        pass
-    elif isinstance(found, Grant):
-        grants = (found,)
-    elif found.period is None or found.period.since <= at < found.period.until:
-        if found.verdict is not None:
-            return found.verdict
-        grants = found.grants
-    if grants is None:
-        choice = _choose(submission, book, plan, not_apply, said, trace)
-        if choice.verdict is not None:
-            return choice.verdict
-        grants = choice.grants
+    if isinstance(found, Grant):
+        if trace is None:
+            return _new(Routed, ((_recipient(found, submission.attachments),),))
+        found = None
+    if found is None or trace is not None or not (found.period is None or found.period.holds(at)):
+        found = _choose(submission, book, plan, not_apply, said, trace)
+    if found.verdict is not None:
+        return found.verdict
     files = submission.attachments
-    recipients = []
-    for subscriber, reasons, mailbox, rules in grants:
-        numbers = rules[0].files.get(files)
-        if numbers is None or len(rules) > 1:
-            numbers = _files(rules, files)
-        recipients.append(_new(Recipient, (subscriber, numbers, reasons, mailbox)))
-    return _new(Routed, (tuple(recipients),))
+    return _new(Routed, (tuple([_recipient(grant, files) for grant in found.grants]),))
+
+
+def _recipient(grant: Grant, files: tuple[AttachmentFacts, ...]) -> Recipient:
+    subscriber, reasons, mailbox, rules = grant
+    numbers = rules[0].files.get(files) if len(rules) == 1 else None
+    if numbers is None:
+        numbers = _files(rules, files)
+    return _new(Recipient, (subscriber, numbers, reasons, mailbox))
 
 
 _new = tuple.__new__
