@@ -66,6 +66,11 @@ def match(submission: RoutingFacts, book: RuleBook, trace: Trace | None = None) 
     found = None if known is None else known.get(said)
     if isinstance(found, Grant):
         if trace is None:
+            # What most come to, without a call.
+            subscriber, reasons, mailbox, rules = found
+            numbers = rules[0].files.get(submission.attachments)
+            if numbers is not None:
+                return _new(Routed, ((_new(Recipient, (subscriber, numbers, reasons, mailbox)),),))
             return _new(Routed, ((_recipient(found, submission.attachments),),))
         found = None
     if found is None or trace is not None or not (found.period is None or found.period.holds(at)):
@@ -121,7 +126,7 @@ def _read(submission: RoutingFacts, plan: Plan, territory: Territory) -> dict[st
 def _remember(plan: Plan, not_apply: int, said: Places, choice: Choice) -> None:
     if sum(map(len, plan.known.values())) >= MOST_CHOICES:
         plan.known.clear()
-    for_ever = choice.period is None and len(choice.grants) == 1
+    for_ever = choice.period is None and len(choice.grants) == 1 and len(choice.grants[0].rules) == 1
     plan.known.setdefault(not_apply, {})[said] = choice.grants[0] if for_ever else choice
 
 
