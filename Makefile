@@ -29,6 +29,7 @@ slow: .venv/installed
 	@$(BIN)/python -m pytest -m slow -ra --durations=10
 
 bench: .venv/installed
+	@$(BIN)/python -m benchmarks.matching --short
 	@$(BIN)/python -m benchmarks.embedded --short
 
 # What the tests need of the system, beside Python: run as root, on Debian.
