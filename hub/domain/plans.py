@@ -98,7 +98,6 @@ class PlannedRule:
     anywhere: Answer | None
     dated: bool
     """Whether anything it finds may change with the time."""
-    types: frozenset[str] | None
     mailbox: bool
     quarantine: bool
     otherwise: PlannedRule | None
@@ -142,8 +141,8 @@ class Plan:
 
     `known`: by the rules that do not apply (the sum of their bits) and the places as they were written, what was
     chosen there; `matching` fills and bounds it. One subscriber for ever, as most choices are, stands there as
-    its grant alone. What a walk through the index looks at lies scattered over
-    the memory, and to fetch it costs more than all the rest."""
+    its grant alone. What a walk through the index looks at lies scattered over the memory, and to fetch it costs
+    more than all the rest."""
 
     procedure: Procedure
     subscriptions: tuple[Subscription, ...]
@@ -225,7 +224,6 @@ def _ready(
         answers=answers,
         anywhere=anywhere,
         dated=bool(slots and on.procedure.transfers) or any(answer.sure is None for answer in every),
-        types=None if rule.attachments is None else frozenset(rule.attachments),
         mailbox=isinstance(rule.to, Named) and rule.to.mailbox,
         quarantine=rule.otherwise == QUARANTINE,
         otherwise=otherwise,

@@ -20,6 +20,7 @@ from typing import Any
 import faust
 from faust.types import StreamT
 
+from hub.domain.errors import Unavailable
 from hub.ports.log import Record
 from hub.services.supervision import Silent, SupervisionRoom
 
@@ -55,11 +56,14 @@ class Hosted:
 
 
 async def host(hosted: Hosted, stopping: asyncio.Event) -> None:
-    """Until `stopping` is set. An app that crashes raises what it crashed of; it cannot be started again: call
+    """Until `stopping` is set. Raises when the app crashes or stops by itself; it cannot be started again: call
     this again."""
     app = build(hosted)
     async with app:
         await app.wait(stopping.wait())
+    if not stopping.is_set():
+        # It may also stop by itself, without a word: whoever keeps it must begin again.
+        raise Unavailable("the stream router stopped by itself")
 
 
 def build(hosted: Hosted) -> faust.App:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import pytest
 import pytest_asyncio
 import structlog
 
@@ -15,6 +17,7 @@ from hub.adapters.kafka.cluster import KafkaCluster
 from hub.adapters.kafka.groups import kafka_name
 from hub.adapters.kafka.log import KafkaLog
 from hub.adapters.kafka.topics import create, flows, table
+from hub.domain.errors import Unavailable
 from hub.domain.identity import Subscriber
 from hub.entrypoints import stream
 from hub.ports.log import Record, Topic
@@ -133,3 +136,14 @@ async def test_a_poison_record_in_the_journal_stops_no_other(world: World) -> No
         stopping.set()
         await asyncio.wait_for(hosting, 30)
     assert [line["event"] for line in lines].count("record.set_aside") == len(bad)
+
+
+async def test_an_app_whose_routing_breaks_ends_with_an_error_so_that_it_is_begun_again(world: World) -> None:
+    async def breaks() -> None:
+        world.routes.set()
+        raise RuntimeError
+
+    broken = replace(world.hosted(), routing=breaks)
+    with pytest.raises((RuntimeError, Unavailable)):
+        await asyncio.wait_for(stream.host(broken, asyncio.Event()), 30)
+    assert world.routes.is_set()
