@@ -14,12 +14,10 @@ from aiokafka import AIOKafkaProducer  # type: ignore[import-untyped]
 from aiokafka import errors as kafka
 
 from hub.adapters.kafka.cluster import REQUEST_TIME, KafkaCluster, served
+from hub.adapters.kafka.framing import Framing
 from hub.adapters.kafka.topics import LARGEST
 from hub.domain.errors import SettingsError, Unavailable
 from hub.ports.log import Record
-
-SCHEMA = "schema"
-"""The header that names the schema of a record's value."""
 
 # One request carries a batch for each partition: small enough for a request with many, large enough for speed.
 _BATCH = 256 * 1024
@@ -29,9 +27,10 @@ _LAST_CHANCE = 5.0
 class Appender:
     """Opened by the first append. An append that failed or that nobody waits for may still happen."""
 
-    def __init__(self, cluster: KafkaCluster, patience: float) -> None:
+    def __init__(self, cluster: KafkaCluster, patience: float, framing: Framing) -> None:
         self._cluster = cluster
         self._patience = patience
+        self._framing = framing
         self._producer: Any = None
         self._opening = asyncio.Lock()
 
@@ -46,9 +45,10 @@ class Appender:
         producer = None
         try:
             async with asyncio.timeout(self._patience):
+                await self._framing.prepare()
                 with served():
                     producer = await self._opened()
-                    batches = {one: _batches(producer, several) for one, several in placed.items()}
+                    batches = {one: self._batches(producer, several) for one, several in placed.items()}
                     answers = await asyncio.gather(
                         *(_send(producer, topic, one, several) for one, several in batches.items()),
                         return_exceptions=True,
@@ -63,6 +63,20 @@ class Appender:
             # Its numbering may have a gap now, which brokers would refuse for ever.
             await self._replace(producer)
             raise
+
+    def _batches(self, producer: Any, records: Sequence[Record]) -> list[Any]:
+        found = [producer.create_batch()]
+        for record in records:
+            if not self._add(found[-1], record):
+                found.append(producer.create_batch())
+                self._add(found[-1], record)
+            if found[-1].size() > LARGEST:
+                raise SettingsError(f"a record of the log is larger than its topic takes ({LARGEST} bytes)")
+        return found
+
+    def _add(self, batch: Any, record: Record) -> bool:
+        value, headers = self._framing.dress(record)
+        return batch.append(timestamp=None, key=record.key, value=value, headers=headers) is not None
 
     async def _opened(self) -> Any:
         async with self._opening:
@@ -86,23 +100,6 @@ class Appender:
         if producer is not None and producer is self._producer:
             self._producer = None
             await _end(producer, 0)
-
-
-def _batches(producer: Any, records: Sequence[Record]) -> list[Any]:
-    found = [producer.create_batch()]
-    for record in records:
-        if not _add(found[-1], record):
-            found.append(producer.create_batch())
-            _add(found[-1], record)
-        if found[-1].size() > LARGEST:
-            raise SettingsError(f"a record of the log is larger than its topic takes ({LARGEST} bytes)")
-    return found
-
-
-def _add(batch: Any, record: Record) -> bool:
-    headers = [(SCHEMA, record.schema.encode())]
-    added = batch.append(timestamp=None, key=record.key, value=record.value, headers=headers)
-    return added is not None
 
 
 async def _send(producer: Any, topic: str, partition: int, batches: Sequence[Any]) -> None:

@@ -17,6 +17,7 @@ from aiokafka.partitioner import murmur2  # type: ignore[import-untyped]
 from hub.adapters.kafka.appender import Appender
 from hub.adapters.kafka.brokers import EARLIEST, LATEST, Brokers
 from hub.adapters.kafka.cluster import KafkaCluster
+from hub.adapters.kafka.framing import Framing
 from hub.adapters.kafka.groups import NOBODY, Groups, NotAMember, kafka_name
 from hub.adapters.kafka.log_reader import KafkaLogReader, Pace, Place
 from hub.adapters.kafka.topics import KafkaTopic, Topics, settle
@@ -29,13 +30,20 @@ class KafkaLog:
     number of partitions than the table says is refused with SettingsError. An append that fails may have
     happened in part. Every verb raises Unavailable after `pace.patience` seconds without an answer."""
 
-    def __init__(self, cluster: KafkaCluster, topics: Topics, pace: Pace | None = None) -> None:
+    def __init__(
+        self,
+        cluster: KafkaCluster,
+        topics: Topics,
+        pace: Pace | None = None,
+        framing: Framing | None = None,
+    ) -> None:
         self._cluster = cluster
+        self._framing = framing or Framing()
         self._topics = topics
         self._pace = pace or Pace()
         self._brokers = Brokers(cluster, self._pace.patience)
         self._groups = Groups(self._brokers)
-        self._appender = Appender(cluster, self._pace.patience)
+        self._appender = Appender(cluster, self._pace.patience, self._framing)
         self._settled: set[Topic] = set()
 
     async def close(self) -> None:
@@ -63,7 +71,7 @@ class KafkaLog:
         there = await self._settle(topic)
         place = Place(there.name, kafka_name(there.name, group), await self.incarnation(topic))
         await self._introduce(place)
-        reader = KafkaLogReader(self._cluster, self._brokers, self._groups, place, self._pace)
+        reader = KafkaLogReader(self._cluster, self._brokers, self._groups, place, self._pace, self._framing)
         try:
             await reader.open()
             yield reader

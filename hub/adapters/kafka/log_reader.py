@@ -24,14 +24,14 @@ from aiokafka import AIOKafkaConsumer, TopicPartition  # type: ignore[import-unt
 from aiokafka import errors as kafka
 from aiokafka.abc import ConsumerRebalanceListener  # type: ignore[import-untyped]
 
-from hub.adapters.kafka.appender import SCHEMA
 from hub.adapters.kafka.brokers import EARLIEST, Brokers
 from hub.adapters.kafka.cluster import KafkaCluster, is_refusal, refused, served
+from hub.adapters.kafka.framing import Framing, Unlearned
 from hub.adapters.kafka.groups import Groups, Member, NotAMember
 from hub.adapters.kafka.topics import LARGEST
-from hub.domain.errors import HubError, LeaseLost, Unavailable
+from hub.domain.errors import HubError, LeaseLost, SettingsError, Unavailable
 from hub.domain.watermark import Watermark
-from hub.ports.log import Entry, Position, Record
+from hub.ports.log import Entry, Position
 
 _LEFT = "Kafka no longer counts this reader among its group"
 _NOT_HELD = "this reader does not hold a partition of what it says is done"
@@ -77,13 +77,20 @@ class KafkaLogReader:
     """Implements `hub.ports.log.LogReader`. `member` is its name in the group, once it has one."""
 
     def __init__(
-        self, cluster: KafkaCluster, brokers: Brokers, groups: Groups, place: Place, pace: Pace
+        self,
+        cluster: KafkaCluster,
+        brokers: Brokers,
+        groups: Groups,
+        place: Place,
+        pace: Pace,
+        framing: Framing,
     ) -> None:
         self._consumer = _consumer(cluster, place, pace)
         self._brokers = brokers
         self._groups = groups
         self._place = place
         self._pace = pace
+        self._framing = framing
         self._member: Member | None = None
         self._assigned: frozenset[int] = frozenset()
         self._held: dict[int, Watermark] = {}
@@ -131,7 +138,7 @@ class KafkaLogReader:
             self._go_on()
             await self._look()
             await self._begin()
-            entries = self._hand_out(await self._fetch(limit, until))
+            entries = await self._undressed(await self._fetch(limit, until))
             if entries:
                 return entries
             if clock() >= until:
@@ -163,17 +170,38 @@ class KafkaLogReader:
         except TimeoutError:
             return {}
 
-    def _hand_out(self, page: Mapping[Any, Sequence[Any]]) -> list[Entry]:
-        entries = []
-        for where, records in page.items():
-            for record in records:
+    async def _undressed(self, page: Mapping[Any, Sequence[Any]]) -> list[Entry]:
+        """Handed out; none of it, if something had to be asked first. Raises Unavailable, SettingsError."""
+        try:
+            return self._hand_out({where: self._entries(records) for where, records in page.items()})
+        except (Unlearned, SettingsError) as error:
+            # Read again, by whoever holds the partitions then: meanwhile they may be shared out anew.
+            for where in page:
+                self._hold(where.partition, self._held[where.partition])
+            if isinstance(error, SettingsError):
+                raise
+        await self._framing.learn(record.value for records in page.values() for record in records)
+        return []
+
+    def _entries(self, records: Sequence[Any]) -> list[Entry]:
+        undress = self._framing.undress
+        return [
+            Entry(Position(one.partition, one.offset), undress(one.key, one.value, one.headers))
+            for one in records
+        ]
+
+    def _hand_out(self, page: Mapping[Any, Sequence[Entry]]) -> list[Entry]:
+        found: list[Entry] = []
+        for where, entries in page.items():
+            for entry in entries:
+                offset = entry.position.offset
                 mark = self._held[where.partition]
-                if record.offset < mark.next_offset:
+                if offset < mark.next_offset:
                     # The cluster lost what the group had come to, and begins again at its earliest.
-                    mark = self._held[where.partition] = Watermark(record.offset)
-                mark.hand_out(record.offset)
-                entries.append(_entry(record))
-        return entries
+                    mark = self._held[where.partition] = Watermark(offset)
+                mark.hand_out(offset)
+            found += entries
+        return found
 
     async def _look(self) -> None:
         """The library knows topics by their names alone, and would go on in another one of the same name."""
@@ -355,12 +383,4 @@ def _consumer(cluster: KafkaCluster, place: Place, pace: Pace) -> Any:
         request_timeout_ms=int((pace.rebalance + pace.session) * 1000),
         # A reader keeps what it has while its page is worked on, however long that takes.
         max_poll_interval_ms=_UNLIMITED,
-    )
-
-
-def _entry(record: Any) -> Entry:
-    schema = next((value for name, value in record.headers if name == SCHEMA), b"") or b""
-    return Entry(
-        Position(record.partition, record.offset),
-        Record(record.key or b"", schema.decode("utf-8", "replace"), record.value or b""),
     )

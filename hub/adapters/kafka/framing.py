@@ -1,0 +1,122 @@
+"""Which schema the value of a record has: named in a header, or by its number before the value.
+
+Business of this file: the two forms. With a schema registry, the hub writes values in the Confluent wire format: a
+zero byte, the schema's number there (four bytes, the highest first), the value; and the header `schema` says
+`registry`. Without one, the header names the schema and the value stands alone. A hub with a registry reads both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from hub.domain.errors import SettingsError
+from hub.ports.log import Record
+from hub.ports.schemas import SchemaRegistry
+
+SCHEMA = "schema"
+"""The header that names the schema of a record's value."""
+
+Headers = Sequence[tuple[str, bytes | None]]
+
+_BY_NUMBER = b"registry"
+_FRAME = struct.Struct(">bi")
+_MAGIC = 0
+_UNKNOWN = ""
+
+_AT_ONCE = 8
+_MOST_STRANGERS = 10_000
+
+
+class Unlearned(Exception):
+    """The registry has not been asked about a number yet."""
+
+
+class Framing:
+    """`registry` None: schemas are named in headers, and a value that has a number is not read. What the registry
+    said is kept for as long as this lives, but for numbers that say nothing to the hub when there are many."""
+
+    def __init__(self, registry: SchemaRegistry | None = None) -> None:
+        self._registry = registry
+        self._forms: dict[str, tuple[bytes, Headers]] = {}
+        self._names: dict[int, str] = {}
+        self._strangers: set[int] = set()
+        self._ready = registry is None
+        self._learning = asyncio.Lock()
+
+    async def prepare(self) -> None:
+        """To be awaited before the first `dress`: the numbers of the hub's own schemas. Raises Unavailable,
+        SettingsError."""
+        async with self._learning:
+            if self._ready or self._registry is None:
+                return
+            for name, number in (await self._registry.ids()).items():
+                self._forms[name] = (_FRAME.pack(_MAGIC, number), [(SCHEMA, _BY_NUMBER)])
+                self._names[number] = name
+            self._ready = True
+
+    def dress(self, record: Record) -> tuple[bytes, Headers]:
+        """Value and headers as they are written. A schema that was never published is named in the header."""
+        form = self._forms.get(record.schema)
+        if form is None:
+            form = self._forms[record.schema] = (b"", [(SCHEMA, record.schema.encode())])
+        frame, headers = form
+        return frame + record.value, headers
+
+    def undress(self, key: bytes | None, value: bytes | None, headers: Headers) -> Record:
+        """A record as it was before it was dressed; with the schema "" where what is there names none of the
+        hub's. Raises Unlearned; SettingsError for one with a number, where there is no registry."""
+        for name, said in headers:
+            if name == SCHEMA:
+                if said != _BY_NUMBER:
+                    return Record(key or b"", (said or b"").decode("utf-8", "replace"), value or b"")
+                if self._registry is None:
+                    raise SettingsError(
+                        "a record of the log names its schema by a number of a schema registry, and none is"
+                        " set: HUB_SCHEMA_REGISTRY says where it is found"
+                    )
+                break
+        if self._registry is None or value is None or len(value) < _FRAME.size:
+            return Record(key or b"", _UNKNOWN, value or b"")
+        return self._numbered(key or b"", value)
+
+    def _numbered(self, key: bytes, value: bytes) -> Record:
+        magic, number = _FRAME.unpack_from(value)
+        name = self._names.get(number)
+        if name is None or magic != _MAGIC:
+            if magic == _MAGIC and number > 0 and number not in self._strangers:
+                raise Unlearned
+            return Record(key, _UNKNOWN, value)
+        return Record(key, name, value[_FRAME.size :])
+
+    async def learn(self, values: Iterable[bytes | None]) -> None:
+        """Asks the registry for the numbers of these that it was not asked for yet. Raises Unavailable,
+        SettingsError."""
+        frames = (_FRAME.unpack_from(value) for value in values if value and len(value) >= _FRAME.size)
+        numbers = {number for magic, number in frames if magic == _MAGIC and number > 0}
+        async with self._learning:
+            turn = asyncio.Semaphore(_AT_ONCE)
+            await asyncio.gather(
+                *(self._ask(number, turn) for number in numbers - self._names.keys() - self._strangers)
+            )
+
+    async def _ask(self, number: int, turn: asyncio.Semaphore) -> None:
+        assert self._registry is not None
+        async with turn:
+            name = await self._registry.name(number)
+        if name is not None:
+            self._names[number] = name
+            return
+        if len(self._strangers) >= _MOST_STRANGERS:
+            self._strangers.clear()
+        self._strangers.add(number)
+
+    async def read(self, key: bytes | None, value: bytes | None, headers: Any) -> Record:
+        """One record, for who has no page to learn of. Raises Unavailable, SettingsError."""
+        while True:
+            try:
+                return self.undress(key, value, headers or ())
+            except Unlearned:
+                await self.learn([value])
