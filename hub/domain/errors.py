@@ -36,6 +36,10 @@ class Flaw:
         self.detail = detail
 
 
+class NotGranted(Invalid):
+    """This sender may not send this."""
+
+
 class IllegalMove(HubError):
     """A delivery cannot go from this state to that one."""
 

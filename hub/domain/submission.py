@@ -31,6 +31,15 @@ class StoredAttachment:
     location: str
 
 
+class Brief(NamedTuple):
+    """What matching asks of a submission, and nothing else."""
+
+    procedure: str
+    facts: Mapping[str, str]
+    attachments: tuple[AttachmentFacts, ...]
+    received_at: datetime
+
+
 @dataclass(frozen=True, slots=True)
 class RoutingFacts:
     """All that the log ever carries of a submission."""
@@ -48,7 +57,8 @@ class Submission:
     """A submission ready to be accepted: everything but its receipt time, which the store gives.
 
     `digest` is the keyed digest of the canonical content with its attachments' digests: equal digests mean
-    equal content. `sealed` holds content, applicant and the attachments' names and digests.
+    equal content. `sealed` holds content, applicant and the attachments' names and digests. `upload`: the one
+    whose files it takes over.
     """
 
     id: UUID
@@ -60,6 +70,7 @@ class Submission:
     sealed: bytes = field(repr=False)
     wrapped_key: bytes = field(repr=False)
     attachments: tuple[StoredAttachment, ...]
+    upload: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,6 +63,10 @@ class Tokens(Protocol):
         last use is noted (to the minute)."""
         ...
 
+    async def granted(self, sender: str) -> frozenset[str] | None:
+        """What this sender may post by all its tokens that are valid now; None if it has none."""
+        ...
+
     async def list(self) -> Sequence[TokenView]: ...
 
     async def revoke(self, id: str) -> bool:

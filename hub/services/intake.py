@@ -7,9 +7,10 @@ here, or by the sweep if the process dies first.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hmac
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import assert_never
@@ -18,16 +19,20 @@ from uuid import UUID
 import structlog
 
 from hub.domain.document import Document
-from hub.domain.errors import Flaw, Invalid, Unavailable
+from hub.domain.errors import Flaw, HubError, Invalid, NotGranted, Unavailable
 from hub.domain.facts import Checked, check
 from hub.domain.identity import submission_id
 from hub.domain.submission import Accepted, AttachmentFacts, Conflict, StoredAttachment, Submission
 from hub.ports.attachments import Attachments, StoredFile
 from hub.ports.keyring import DataKey, Keyring
 from hub.ports.store import Intake
+from hub.ports.uploads import Upload
 from hub.services.library import Library
 
 log = structlog.get_logger()
+
+USED_BEFORE = Flaw("/external_id", "used_before", "this name was used before for other content, which stands")
+"""What is told of a contradiction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +46,19 @@ class Offer:
 
 @dataclass(slots=True)
 class Reception:
-    """An offer being received: its own data key, and the files stored so far (by number)."""
+    """An offer being received: its own data key, and the files stored so far (by number). Those of an upload are
+    not its own until it is accepted."""
 
     offer: Offer
     checked: Checked
     id: UUID
     key: DataKey = field(repr=False)
     stored: dict[int, StoredFile] = field(default_factory=dict)
+    upload: Upload | None = None
+
+    def own(self) -> list[str]:
+        theirs = () if self.upload is None else {file.location for file in self.upload.files}
+        return [stored.name for stored in self.stored.values() if stored.name not in theirs]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +86,25 @@ class IntakeRoom:
         self._keyring = keyring
         self._library = library
 
-    async def begin(self, offer: Offer) -> Reception:
+    async def may_post(self, granted: Collection[str], procedure: str) -> None:
+        """Raises Invalid for a procedure nobody knows, NotGranted for one this sender may not post."""
+        if procedure in granted:
+            return
+        if procedure not in (await self._library.newest()).book.procedures:
+            raise Invalid(_UNKNOWN_PROCEDURE)
+        raise NotGranted(Flaw("/procedure", "not_granted", "this sender may not post this procedure"))
+
+    async def begin(self, offer: Offer, upload: Upload | None = None) -> Reception:
         """Check everything that can be checked before the files. Raises Invalid, naming every flaw."""
         book = (await self._library.newest()).book
         procedure = book.procedures.get(offer.document.procedure)
         if procedure is None:
-            raise Invalid(Flaw("/procedure", "unknown_procedure", "this hub knows no such procedure"))
+            raise Invalid(_UNKNOWN_PROCEDURE)
         checked = check(procedure, offer.document.facts, offer.document.files, book.territory)
         name = submission_id(offer.sender, offer.external_id)
-        return Reception(offer, checked, name, self._keyring.fresh())
+        # The files of an upload are sealed already, under a key made for whoever takes them over.
+        key = self._keyring.fresh() if upload is None else self._keyring.unwrap(upload.wrapped_key)
+        return Reception(offer, checked, name, key, upload=upload)
 
     async def store_file(self, reception: Reception, number: int, chunks: AsyncIterator[bytes]) -> None:
         """Seal and store the bytes of file `number` as they come. Raises Invalid when they are not what
@@ -95,7 +116,36 @@ class IntakeRoom:
         if stored.size < announced.size:
             raise Invalid(Flaw(f"{field_name}/size", "truncated", "fewer bytes came than announced"))
         if not hmac.compare_digest(stored.sha256, bytes.fromhex(announced.sha256)):
-            raise Invalid(Flaw(f"{field_name}/sha256", "digest_mismatch", "the bytes have another digest"))
+            raise Invalid(_digest_mismatch(field_name))
+
+    async def store_whole(
+        self, reception: Reception, contents: Mapping[int, bytes], uploaded: Mapping[int, int] | None = None
+    ) -> None:
+        """All files at once, by number: bytes at hand, or files of the reception's upload by their number there.
+        Raises Invalid; then, or when it is cancelled, nothing of them remains."""
+        try:
+            for number, place in (uploaded or {}).items():
+                self._adopt(reception, number, place)
+            for number, content in contents.items():
+                await self.store_file(reception, number, _once(content))
+            self.complete(reception)
+        except BaseException:
+            await self.give_up(reception)
+            raise
+
+    def _adopt(self, reception: Reception, number: int, place: int) -> None:
+        announced = reception.offer.document.files[number - 1]
+        field_name = f"/attachments/{number - 1}"
+        files = () if reception.upload is None else reception.upload.files
+        if not 1 <= place <= len(files):
+            raise Invalid(Flaw(f"{field_name}/uploaded", "unknown_file", "the upload has no such file"))
+        file = files[place - 1]
+        if file.size != announced.size:
+            raise Invalid(Flaw(f"{field_name}/size", "another_size", "the uploaded file has another size"))
+        sha256 = bytes.fromhex(announced.sha256)
+        if not hmac.compare_digest(file.digest, self._keyring.digest(sha256)):
+            raise Invalid(_digest_mismatch(field_name))
+        reception.stored[number] = StoredFile(file.location, file.size, sha256)
 
     def complete(self, reception: Reception) -> None:
         """Raises Invalid when a file that was announced did not come."""
@@ -129,9 +179,24 @@ class IntakeRoom:
                     await self.abandon(reception)
         return result
 
+    async def recognise(self, offer: Offer) -> Accepted | Conflict | None:
+        """What accepting this offer would answer if its name was accepted before; None if it was not."""
+        name = submission_id(offer.sender, offer.external_id)
+        return await self._store.recognise(name, self._keyring.digest(offer.document.canonical()))
+
     async def abandon(self, reception: Reception) -> None:
         """Remove what was stored for an offer that is not going to be accepted."""
-        await self._attachments.remove([stored.name for stored in reception.stored.values()])
+        await self._attachments.remove(reception.own())
+
+    async def give_up(self, reception: Reception) -> None:
+        """The same, even while this task is being cancelled; what cannot be removed is left to the sweep. Never
+        after the reception was handed over to be accepted."""
+        try:
+            await asyncio.shield(self.abandon(reception))
+        except (HubError, OSError) as error:
+            log.warning(
+                "reception.left_to_the_sweep", submission=str(reception.id), error=type(error).__name__
+            )
 
     def _seal(self, reception: Reception) -> Submission:
         offer = reception.offer
@@ -153,6 +218,7 @@ class IntakeRoom:
                 )
                 for file in offer.document.files
             ),
+            upload=None if reception.upload is None else reception.upload.id,
         )
 
     def _answer(
@@ -175,6 +241,17 @@ class IntakeRoom:
                 return Contradiction(name, reception)
             case _:
                 assert_never(found)
+
+
+_UNKNOWN_PROCEDURE = Flaw("/procedure", "unknown_procedure", "this hub knows no such procedure")
+
+
+def _digest_mismatch(field_name: str) -> Flaw:
+    return Flaw(f"{field_name}/sha256", "digest_mismatch", "the bytes have another digest")
+
+
+async def _once(content: bytes) -> AsyncIterator[bytes]:
+    yield content
 
 
 async def _at_most(chunks: AsyncIterator[bytes], size: int, field_name: str) -> AsyncIterator[bytes]:

@@ -1,6 +1,9 @@
-"""The sweep: removes files that no accepted submission names, a day after they were written.
+"""The sweep: forgets uploads that nobody can name any more, then removes files that neither an accepted submission
+nor an upload names, a day after they were written.
 
-A post takes at most an hour, so a file that is a day old and unnamed will never be named.
+A post takes at most an hour, so a file that is a day old and unnamed will never be named. A deposit may name an
+upload for ten days: what is ten days older than everything its sender has written and intake has not read, no
+deposit will name.
 """
 
 from __future__ import annotations
@@ -9,10 +12,16 @@ from datetime import timedelta
 
 import structlog
 
+from hub.domain.errors import Unavailable
 from hub.ports.attachments import Attachments
+from hub.ports.deposits import Deposits
 from hub.ports.store import Intake
+from hub.ports.uploads import Uploads
 
 UNNAMED_FOR = timedelta(days=1)
+UPLOADS_KEPT = timedelta(days=10)
+# Intake is always a moment behind: whoever waited for it to have read everything would wait for ever.
+_BEHIND = timedelta(hours=1)
 
 log = structlog.get_logger()
 
@@ -34,3 +43,25 @@ class SweepRoom:
         if removed:
             log.info("files.swept", files=removed)
         return removed
+
+
+class UploadSweep:
+    """Of uploads; their files go with the other unnamed ones. `kept`: how long a deposit may name one."""
+
+    def __init__(self, uploads: Uploads, deposits: Deposits, kept: timedelta = UPLOADS_KEPT) -> None:
+        self._uploads = uploads
+        self._deposits = deposits
+        self._kept = kept
+
+    async def run_once(self) -> int:
+        """How many files nobody names from now on. A sender whose topic cannot be asked keeps its own."""
+        forgotten = 0
+        for sender, newest in (await self._uploads.newest_older_than(self._kept + _BEHIND)).items():
+            try:
+                if await self._deposits.read_before(sender, newest + self._kept):
+                    forgotten += await self._uploads.forget(sender, newest)
+            except Unavailable:
+                log.warning("uploads.kept", sender=sender)
+        if forgotten:
+            log.info("uploads.forgotten", files=forgotten)
+        return forgotten

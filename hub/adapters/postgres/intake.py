@@ -13,7 +13,7 @@ from uuid import UUID
 
 from hub.adapters.postgres.database import Connection, Database
 from hub.adapters.postgres.rows import JournalEntry, attachments_to_json, texts, write_journal
-from hub.domain.errors import HubError
+from hub.domain.errors import HubError, Unavailable
 from hub.domain.submission import Acceptance, Accepted, Conflict, Submission
 
 
@@ -37,10 +37,22 @@ class PostgresIntake:
 
         return await self._database.run(work)
 
+    async def recognise(self, id: UUID, digest: bytes) -> Acceptance | None:
+        async def work(connection: Connection) -> Acceptance | None:
+            there = await _what_is_there(connection, [id])
+            return _compared(id, digest, there[id]) if there else None
+
+        return await self._database.once(work)
+
     async def named(self, locations: Sequence[str]) -> set[str]:
         async def work(connection: Connection) -> set[str]:
             rows = await connection.fetch(
-                "SELECT location FROM stored_file WHERE location = ANY($1::text[])", list(locations)
+                # In one statement: what is taken over meanwhile is seen in one of the two.
+                """
+                SELECT location FROM stored_file WHERE location = ANY($1::text[])
+                UNION ALL SELECT location FROM upload WHERE location = ANY($1::text[])
+                """,
+                list(locations),
             )
             return {row["location"] for row in rows}
 
@@ -54,10 +66,14 @@ def _answer(
         return Accepted(submission.id, fresh[submission.id], fresh=True)
     if submission.id not in there:
         raise HubError("a sender's name for a submission is taken under another id")
-    digest, received_at = there[submission.id]
-    if hmac.compare_digest(digest, submission.digest):
-        return Accepted(submission.id, received_at, fresh=False)
-    return Conflict(submission.id)
+    return _compared(submission.id, submission.digest, there[submission.id])
+
+
+def _compared(id: UUID, digest: bytes, there: tuple[bytes, datetime]) -> Acceptance:
+    known, received_at = there
+    if hmac.compare_digest(known, digest):
+        return Accepted(id, received_at, fresh=False)
+    return Conflict(id)
 
 
 async def _insert(connection: Connection, ordered: Sequence[Submission]) -> dict[UUID, datetime]:
@@ -106,11 +122,31 @@ async def _insert_belongings(connection: Connection, fresh: Sequence[Submission]
         [location for location, _ in files],
         [owner for _, owner in files],
     )
+    await _take_over(connection, [one.upload for one in fresh if one.upload is not None])
     await write_journal(
         connection,
         [JournalEntry("submission.received", one.id, actor=f"sender:{one.sender}") for one in fresh],
     )
     await connection.execute("NOTIFY tray")
+
+
+async def _take_over(connection: Connection, uploads: Sequence[UUID]) -> None:
+    """Their rows go in the transaction that names their files. Raises Unavailable for one that is gone, whose
+    files may be gone as well."""
+    if not uploads:
+        return
+    rows = await connection.fetch(
+        """
+        DELETE FROM upload USING (
+            SELECT id, number FROM upload WHERE id = ANY($1::uuid[]) ORDER BY id, number FOR UPDATE
+        ) AS mine
+        WHERE upload.id = mine.id AND upload.number = mine.number
+        RETURNING upload.id
+        """,
+        list(uploads),
+    )
+    if {row["id"] for row in rows} != set(uploads) or len(set(uploads)) != len(uploads):
+        raise Unavailable("an upload was taken over or forgotten meanwhile")
 
 
 async def _what_is_there(connection: Connection, ids: Sequence[UUID]) -> dict[UUID, tuple[bytes, datetime]]:

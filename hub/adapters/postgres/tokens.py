@@ -81,6 +81,19 @@ class PostgresTokens:
 
         return await self._database.once(work)
 
+    async def granted(self, sender: str) -> frozenset[str] | None:
+        async def work(connection: Connection) -> frozenset[str] | None:
+            rows = await connection.fetch(
+                """
+                SELECT procedures FROM token WHERE kind = 'sender' AND owner = $1
+                  AND revoked_at IS NULL AND expires_at > clock_timestamp()
+                """,
+                sender,
+            )
+            return frozenset(code for row in rows for code in row["procedures"]) if rows else None
+
+        return await self._database.once(work)
+
     async def list(self) -> Sequence[TokenView]:
         async def work(connection: Connection) -> Sequence[TokenView]:
             rows = await connection.fetch(

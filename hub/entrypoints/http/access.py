@@ -12,9 +12,8 @@ from typing import Annotated
 from fastapi import Depends, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from hub.domain.errors import Flaw, Invalid
 from hub.entrypoints.http.problems import Problem
-from hub.entrypoints.http.rooms import InDoor, InRooms, Rooms
+from hub.entrypoints.http.rooms import InDoor, InRooms
 from hub.ports.tokens import Identity, OperatorIdentity, PartnerIdentity, Role, SenderIdentity
 
 _LONGEST_TOKEN = 512
@@ -85,16 +84,6 @@ Partner = Annotated[PartnerIdentity, Depends(a_partner)]
 Operator = Annotated[OperatorIdentity, Depends(an_operator)]
 Replayer = Annotated[OperatorIdentity, Depends(one_who_replays)]
 Poster = Annotated[SenderIdentity, Depends(one_who_posts)]
-
-
-async def may_post(rooms: Rooms, sender: SenderIdentity, procedure: str) -> None:
-    """Raises Invalid for a procedure nobody knows, Problem 403 for one this sender may not post."""
-    if procedure in sender.procedures:
-        return
-    if procedure not in (await rooms.library.newest()).book.procedures:
-        raise Invalid(Flaw("/procedure", "unknown_procedure", "this hub knows no such procedure"))
-    flaw = Flaw("/procedure", "not_granted", "this sender may not post this procedure")
-    raise Problem(403, "forbidden", flaw.detail, flaw)
 
 
 def _forbidden(detail: str) -> Problem:

@@ -21,7 +21,7 @@ from hub.entrypoints.http.bodies import bounded, lines, media_type, too_large, u
 from hub.entrypoints.http.description import body_of, problems
 from hub.entrypoints.http.limits import keep_reserve
 from hub.entrypoints.http.problems import Problem, document, problem_of
-from hub.entrypoints.http.receiving import abandon, receive_alone, too_slow
+from hub.entrypoints.http.receiving import receive_alone, too_slow
 from hub.entrypoints.http.rooms import InRooms, Rooms
 from hub.entrypoints.http.submissions import contradicted, receipt
 from hub.ports.tokens import SenderIdentity
@@ -199,7 +199,7 @@ class _Batch:
     async def _give_up(self) -> None:
         group, self._group = self._group, _Group()
         for reception in group.receptions():
-            await abandon(self._rooms, reception)
+            await self._rooms.intake.give_up(reception)
 
 
 def _told(number: int, answer: Receipt | Contradiction, name: str | None) -> LineAnswer:

@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from hub.domain.errors import Flaw, HubError, Invalid, RuleBookError, Unavailable
+from hub.domain.errors import Flaw, HubError, Invalid, NotGranted, RuleBookError, Unavailable
 from hub.telemetry.logs import places
 from schemas.models.answers import FlawAnswer, ProblemAnswer
 
@@ -76,6 +76,8 @@ def problem_of(error: BaseException) -> Problem:
     match error:
         case Problem():
             return error
+        case NotGranted():
+            return Problem(403, "forbidden", error.flaws[0].detail, *error.flaws)
         case Invalid():
             return Problem(
                 422, "invalid", "what was sent does not satisfy the rules of this hub", *error.flaws

@@ -11,11 +11,9 @@ import base64
 import binascii
 from collections.abc import AsyncIterator
 
-import structlog
 from starlette.requests import Request
 
-from hub.domain.errors import Flaw, HubError, Invalid
-from hub.entrypoints.http.access import may_post
+from hub.domain.errors import Flaw, Invalid
 from hub.entrypoints.http.bodies import bounded, media_type, unsupported, whole
 from hub.entrypoints.http.limits import keep_reserve
 from hub.entrypoints.http.multipart import Parts
@@ -28,8 +26,6 @@ from schemas.models.submission import AttachmentIn, SubmissionIn
 
 JSON = "application/json"
 MULTIPART = "multipart/form-data"
-
-log = structlog.get_logger()
 
 
 async def receive(request: Request, rooms: Rooms, sender: SenderIdentity) -> Reception:
@@ -65,13 +61,7 @@ async def receive_alone(rooms: Rooms, sender: SenderIdentity, posted: Submission
     """A submission that carries its files in itself."""
     contents = _inline(posted.attachments)
     reception = await _begin(rooms, sender, posted)
-    try:
-        for number, content in enumerate(contents, start=1):
-            await rooms.intake.store_file(reception, number, _once(content))
-        rooms.intake.complete(reception)
-    except BaseException:
-        await abandon(rooms, reception)
-        raise
+    await rooms.intake.store_whole(reception, dict(enumerate(contents, start=1)))
     return reception
 
 
@@ -93,10 +83,6 @@ def _inline(files: list[AttachmentIn]) -> list[bytes]:
     return contents
 
 
-async def _once(content: bytes) -> AsyncIterator[bytes]:
-    yield content
-
-
 async def _receive_parts(rooms: Rooms, sender: SenderIdentity, parts: Parts) -> Reception:
     if await parts.next() != "submission":
         raise Invalid(Flaw("", "first_part", "the first part is named `submission`"))
@@ -113,7 +99,7 @@ async def _receive_parts(rooms: Rooms, sender: SenderIdentity, parts: Parts) -> 
         await _store_parts(rooms, reception, parts)
         rooms.intake.complete(reception)
     except BaseException:
-        await abandon(rooms, reception)
+        await rooms.intake.give_up(reception)
         raise
     return reception
 
@@ -138,14 +124,5 @@ async def _while_there_is_room(rooms: Rooms, chunks: AsyncIterator[bytes]) -> As
 
 
 async def _begin(rooms: Rooms, sender: SenderIdentity, posted: SubmissionIn) -> Reception:
-    await may_post(rooms, sender, posted.procedure)
+    await rooms.intake.may_post(sender.procedures, posted.procedure)
     return await rooms.intake.begin(Offer(sender.sender, posted.external_id, offer_document(posted)))
-
-
-async def abandon(rooms: Rooms, reception: Reception) -> None:
-    """Remove its files, even while this task is being cancelled; what cannot be removed is left to the sweep.
-    Never after the reception was handed over to be accepted."""
-    try:
-        await asyncio.shield(rooms.intake.abandon(reception))
-    except (HubError, OSError) as error:
-        log.warning("reception.left_to_the_sweep", submission=str(reception.id), error=type(error).__name__)

@@ -7,7 +7,6 @@ from typing import Any, assert_never
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from hub.domain.errors import Flaw
 from hub.entrypoints.http.access import Knocking, Poster
 from hub.entrypoints.http.answers import submission_answer
 from hub.entrypoints.http.description import body_of, problems
@@ -15,7 +14,7 @@ from hub.entrypoints.http.problems import Problem, not_found
 from hub.entrypoints.http.receiving import JSON, MULTIPART, receive
 from hub.entrypoints.http.rooms import InRooms
 from hub.ports.tokens import OperatorIdentity, PartnerIdentity, SenderIdentity
-from hub.services.intake import Contradiction, Receipt
+from hub.services.intake import USED_BEFORE, Contradiction, Receipt
 from hub.wire import read_id
 from schemas.models.answers import SubmissionAnswer
 from schemas.models.submission import FileReceipt, PlaceMapping, SubmissionReceipt
@@ -76,8 +75,7 @@ async def post_submission(request: Request, rooms: InRooms, sender: Poster) -> R
 
 
 def contradicted() -> Problem:
-    flaw = Flaw("/external_id", "used_before", "this name was used before for other content, which stands")
-    return Problem(409, "conflict", flaw.detail, flaw)
+    return Problem(409, "conflict", USED_BEFORE.detail, USED_BEFORE)
 
 
 def receipt(answer: Receipt) -> SubmissionReceipt:
