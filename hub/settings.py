@@ -42,6 +42,14 @@ class Settings(BaseSettings):
         10, gt=0, description="Seconds without a sign until a role counts as dead; brokers allow 6 and more."
     )
 
+    # Which schema a record in Kafka has: by its number there. None: its name in a header.
+    schema_registry: str | None = Field(None, description="Where a schema registry is found: http(s)://…")
+    schema_registry_user: str | None = None
+    schema_registry_password: SecretStr | None = None
+    schema_registry_ca: Path | None = Field(
+        None, description="Who signed its certificate; default: the system's."
+    )
+
     # The key that wraps every submission's key: from the environment (base64, 32 bytes), or a file.
     key: SecretStr | None = None
     key_file: Path | None = Field(None, description="Default: `folder`/hub.key, made at the first start.")

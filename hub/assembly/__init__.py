@@ -14,7 +14,7 @@ from hub.adapters.rules.vintages import update as update_territory
 from hub.assembly.checking import faults, findings
 from hub.assembly.files import declared_rules, rules_folder
 from hub.assembly.ground import Ground, ground, has_store
-from hub.assembly.journey import differing_topics, make_topics
+from hub.assembly.journey import differing_topics, make_schemas, make_topics, missing_schemas
 from hub.assembly.roles import Role, Running, run, settle_memory
 
 __all__ = [
@@ -31,7 +31,9 @@ __all__ = [
     "has_store",
     "list_vintages",
     "load_territory",
+    "make_schemas",
     "make_topics",
+    "missing_schemas",
     "read_partners_file",
     "render_coverage",
     "rules_folder",

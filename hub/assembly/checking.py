@@ -48,6 +48,10 @@ def flaws_in(settings: Settings) -> list[str]:
     tried: list[Callable[[Settings], object]] = [attachment_store]
     if settings.kafka is not None:
         tried.append(log_arguments)
+    elif settings.schema_registry is not None:
+        found.append(
+            "HUB_SCHEMA_REGISTRY is set, and the log is not Kafka: its records name their schemas themselves"
+        )
     for attempt in tried:
         try:
             attempt(settings)

@@ -12,6 +12,7 @@ from functools import cached_property
 
 from starlette.types import ASGIApp
 
+from hub.adapters.kafka.framing import Framing
 from hub.adapters.postgres.intake import PostgresIntake
 from hub.adapters.postgres.journal import PostgresJournal
 from hub.adapters.postgres.lanes import PostgresLanes
@@ -23,7 +24,7 @@ from hub.adapters.postgres.tray import PostgresTray
 from hub.adapters.system.clock import SystemClock
 from hub.assembly.files import connectors
 from hub.assembly.ground import Ground
-from hub.assembly.journey import kafka_log
+from hub.assembly.journey import kafka_log, schema_registry
 from hub.assembly.objects import attachment_store
 from hub.domain.retry import RetryPolicy
 from hub.entrypoints.http.app import build
@@ -82,9 +83,16 @@ class House:
     def log(self) -> Log:
         if self.settings.kafka is None:
             return PostgresLog(self.base.database, self.settings.log_partitions)
-        log = kafka_log(self.settings)
+        log = kafka_log(self.settings, self.framing)
         self._stack.push_async_callback(log.close)
         return log
+
+    @cached_property
+    def framing(self) -> Framing:
+        registry = schema_registry(self.settings)
+        if registry is not None:
+            self._stack.push_async_callback(registry.close)
+        return Framing(registry)
 
     @cached_property
     def tray(self) -> PostgresTray:

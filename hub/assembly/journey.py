@@ -7,10 +7,12 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from hub.adapters.kafka.brokers import Brokers
 from hub.adapters.kafka.cluster import KafkaCluster
+from hub.adapters.kafka.framing import Framing
 from hub.adapters.kafka.groups import kafka_name
 from hub.adapters.kafka.log import KafkaLog
 from hub.adapters.kafka.log_reader import Pace
 from hub.adapters.kafka.topics import KafkaTopic, Topics, check, create, flows, table
+from hub.adapters.registry.client import HttpSchemaRegistry, RegistryAddress
 from hub.domain.errors import SettingsError
 from hub.ports.log import Topic
 from hub.services import registration, routing
@@ -20,16 +22,24 @@ from hub.settings import Settings
 from hub.wire import read_news
 
 
-def kafka_log(settings: Settings) -> KafkaLog:
+def kafka_log(settings: Settings, framing: Framing) -> KafkaLog:
     """Raises SettingsError."""
     session = settings.kafka_session
-    return KafkaLog(_cluster(settings), _topics(settings), Pace(session=session, grace=max(20, 2 * session)))
+    pace = Pace(session=session, grace=max(20, 2 * session))
+    return KafkaLog(_cluster(settings), _topics(settings), pace, framing)
+
+
+def schema_registry(settings: Settings) -> HttpSchemaRegistry | None:
+    """None where none is set. Raises SettingsError."""
+    address = _registry_address(settings)
+    return None if address is None else HttpSchemaRegistry(address)
 
 
 def log_arguments(settings: Settings) -> object:
-    """What clients of Kafka are given; reads the certificates. Raises SettingsError."""
+    """What clients of Kafka and of the schema registry are given; reads the certificates. Raises SettingsError."""
     _topics(settings)
-    return _cluster(settings).arguments()
+    address = _registry_address(settings)
+    return _cluster(settings).arguments(), None if address is None else address.context()
 
 
 async def make_topics(settings: Settings) -> list[str]:
@@ -49,6 +59,32 @@ async def differing_topics(settings: Settings) -> list[str]:
         return await check(brokers, _all_topics(settings))
     finally:
         await brokers.close()
+
+
+async def make_schemas(settings: Settings) -> list[str]:
+    """Register the published schemas that the schema registry does not have; their names. Raises SettingsError
+    or Unavailable."""
+    registry = schema_registry(settings)
+    if registry is None:
+        return []
+    try:
+        missing = await registry.missing()
+        await registry.ids()
+        return missing
+    finally:
+        await registry.close()
+
+
+async def missing_schemas(settings: Settings) -> list[str]:
+    """A sentence for each published schema that the schema registry does not have. Raises SettingsError or
+    Unavailable."""
+    registry = schema_registry(settings)
+    if registry is None:
+        return []
+    try:
+        return [f"the schema registry does not have {name}" for name in await registry.missing()]
+    finally:
+        await registry.close()
 
 
 async def stream_router(
@@ -100,6 +136,19 @@ def _cluster(settings: Settings) -> KafkaCluster:
         password=None if password is None else password.get_secret_value(),
         mechanism=settings.kafka_mechanism,
     )
+
+
+def _registry_address(settings: Settings) -> RegistryAddress | None:
+    said = (settings.schema_registry_user, settings.schema_registry_password, settings.schema_registry_ca)
+    if settings.schema_registry is None:
+        if any(said):
+            raise SettingsError(
+                "a name or a certificate for a schema registry is set, and HUB_SCHEMA_REGISTRY not"
+            )
+        return None
+    user, password, ca = said
+    secret = None if password is None else password.get_secret_value()
+    return RegistryAddress(settings.schema_registry, user, secret, ca)
 
 
 def _topics(settings: Settings) -> Topics:

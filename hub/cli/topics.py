@@ -1,4 +1,4 @@
-"""`hub topics`: the topics of the log, where it is Kafka."""
+"""`hub topics`: the topics of the log, where it is Kafka, and the schemas of its records."""
 
 from __future__ import annotations
 
@@ -16,14 +16,21 @@ def commands() -> typer.Typer:
 
 
 def check() -> None:
-    """Compare the topics that are there with what the hub needs; changes nothing."""
+    """Compare the topics that are there, and the schemas in the registry, with what the hub needs; changes
+    nothing."""
     told = settings()
-    report(carry_out(lambda: assembly.differing_topics(told)), "the topics are as they must be")
+
+    async def differences() -> list[str]:
+        return [*await assembly.differing_topics(told), *await assembly.missing_schemas(told)]
+
+    report(carry_out(differences), "the topics are as they must be")
 
 
 def create() -> None:
-    """Make the topics that are missing; those that are there are compared."""
+    """Make the topics, and register the schemas, that are missing; what is there is compared."""
     told = settings()
     for name in carry_out(lambda: assembly.make_topics(told)):
         say(f"made {name}")
+    for name in carry_out(lambda: assembly.make_schemas(told)):
+        say(f"registered {name}")
     check()

@@ -13,7 +13,13 @@ from fastavro import parse_schema
 @cache
 def schema(name: str) -> Any:
     """The parsed schema of this name and version, for instance `submission.v1`. Raises FileNotFoundError."""
-    return parse_schema(json.loads(files(__name__).joinpath(f"{name}.avsc").read_text("utf-8")))
+    return parse_schema(json.loads(text(name)))
+
+
+def text(name: str) -> str:
+    """The same as it is written, without blanks. Raises FileNotFoundError."""
+    written = json.loads(files(__name__).joinpath(f"{name}.avsc").read_text("utf-8"))
+    return json.dumps(written, ensure_ascii=False, separators=(",", ":"))
 
 
 def published() -> list[str]:
