@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, SecretStr, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 
 class Settings(BaseSettings):
@@ -103,3 +103,27 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return tuple(float(part) for part in value.split(",") if part.strip())
         return value
+
+
+class WrittenSettings(Settings):
+    """The same from a file of lines `HUB_NAME=value`, and nothing from the environment; lines of other names
+    are nobody's business here."""
+
+    model_config = SettingsConfigDict(dotenv_filtering="match_prefix", env_file_encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: Path) -> Settings:
+        """Raises ValidationError, OSError, ValueError when it is no text."""
+        path.read_text("utf-8")
+        return cls(_env_file=path)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (dotenv_settings,)

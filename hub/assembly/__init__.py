@@ -3,6 +3,7 @@ knows it.
 
 `files` reads what an operator wrote, `checking` says what is wrong with it, `ground` opens store and keyring,
 `journey` and `objects` say on what log and which attachments, `house` builds the rooms, `roles` runs them.
+`relocation` brings all of it to other servers.
 """
 
 from hub.adapters.partners.files import read_partners_file
@@ -15,11 +16,13 @@ from hub.assembly.checking import faults, findings
 from hub.assembly.files import declared_rules, rules_folder
 from hub.assembly.ground import Ground, ground, has_store
 from hub.assembly.journey import differing_topics, make_schemas, make_topics, missing_schemas
+from hub.assembly.relocation import Relocated, relocate, reopen
 from hub.assembly.roles import Role, Running, run, settle_memory
 
 __all__ = [
     "ExportForm",
     "Ground",
+    "Relocated",
     "Role",
     "Running",
     "declared_rules",
@@ -35,7 +38,9 @@ __all__ = [
     "make_topics",
     "missing_schemas",
     "read_partners_file",
+    "relocate",
     "render_coverage",
+    "reopen",
     "rules_folder",
     "run",
     "settle_memory",

@@ -22,6 +22,7 @@ from hub.adapters.postgres.tokens import PostgresTokens
 from hub.adapters.postgres.views import PostgresViews
 from hub.adapters.rules.declared import remembering
 from hub.adapters.rules.territory import read_territory
+from hub.adapters.system.closing import read_closing
 from hub.assembly.files import checks, declared_rules
 from hub.domain.errors import RuleBookError, SettingsError
 from hub.domain.review import Finding
@@ -126,9 +127,12 @@ def has_store(settings: Settings) -> bool:
 
 
 @asynccontextmanager
-async def ground(settings: Settings, *, alone: bool) -> AsyncIterator[Ground]:
-    """`alone`: the folder is this process's own (`hub run`); else a running hub's server is joined."""
+async def ground(settings: Settings, *, alone: bool, relocating: bool = False) -> AsyncIterator[Ground]:
+    """`alone`: the folder is this process's own (`hub run`); else a running hub's server is joined.
+    `relocating`: even a folder whose store was relocated. Raises SettingsError, Unavailable."""
     async with AsyncExitStack() as stack:
+        if not relocating:
+            refuse_closed(settings)
         settings.folder.mkdir(parents=True, exist_ok=True)
         embedded = None
         if settings.database_url is not None:
@@ -146,6 +150,15 @@ async def ground(settings: Settings, *, alone: bool) -> AsyncIterator[Ground]:
         yield Ground(settings, database, keyring, embedded, remembering(read_territory))
 
 
+def refuse_closed(settings: Settings) -> None:
+    """Two hubs with one store would both accept, and both deliver. Raises SettingsError."""
+    if settings.database_url is not None:
+        return
+    closing = read_closing(settings.folder)
+    if closing is not None:
+        raise SettingsError(f"the store in {settings.folder} is closed: {closing.sentence}")
+
+
 @asynccontextmanager
 async def _started(embedded: EmbeddedPostgres) -> AsyncIterator[str]:
     async with embedded:
@@ -157,11 +170,19 @@ def _wish_items(subscriptions: Iterable[Subscription], successions: Iterable[Suc
     return (item for item in told.values() if item.kind is not ItemKind.TERRITORY)
 
 
-async def _keyring(settings: Settings, database: Database) -> Keyring:
+def given_keyring(settings: Settings) -> Keyring | None:
+    """The one that the settings name; None: the folder's own. Raises SettingsError."""
     if settings.key is not None:
         return LocalKeyring.from_base64(settings.key.get_secret_value())
     if settings.key_file is not None:
         return LocalKeyring.from_file(settings.key_file, create=False)
+    return None
+
+
+async def _keyring(settings: Settings, database: Database) -> Keyring:
+    given = given_keyring(settings)
+    if given is not None:
+        return given
     path = settings.folder / "hub.key"
     counts = await PostgresViews(database).counts()
     if not path.exists() and counts["submissions.accepted"]:

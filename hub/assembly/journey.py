@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
-from hub.adapters.kafka.brokers import Brokers
+from hub.adapters.kafka.brokers import LATEST, Brokers
 from hub.adapters.kafka.cluster import KafkaCluster
 from hub.adapters.kafka.framing import Framing
 from hub.adapters.kafka.groups import kafka_name
@@ -66,6 +66,17 @@ async def make_schemas(settings: Settings) -> list[str]:
     or Unavailable."""
     registry = schema_registry(settings)
     if registry is None:
+async def written_topics(settings: Settings) -> list[str]:
+    """The topics of the journey to which something was appended in their present life. Raises SettingsError
+    or Unavailable."""
+    brokers = Brokers(_cluster(settings))
+    try:
+        names = [one.name for one in _topics(settings).values()]
+        return [name for name in names if any((await brokers.offsets(name, LATEST)).values())]
+    finally:
+        await brokers.close()
+
+
         return []
     try:
         missing = await registry.missing()

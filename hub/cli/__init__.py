@@ -19,6 +19,7 @@ from hub.cli import (
     explaining,
     operating,
     partners,
+    relocating,
     rules,
     running,
     simulating,
@@ -42,6 +43,7 @@ def _app() -> typer.Typer:
     )
     running.add_to(whole)
     operating.add_to(whole)
+    relocating.add_to(whole)
     whole.add_typer(_rules(), name="rules")
     whole.add_typer(partners.commands(), name="partners")
     whole.add_typer(territory.commands(), name="territory")

@@ -22,7 +22,7 @@ from hub import assembly
 from hub.domain.errors import HubError
 from hub.domain.identity import Subscriber
 from hub.domain.partner import is_siret
-from hub.settings import Settings
+from hub.settings import Settings, WrittenSettings
 from hub.telemetry import logs
 
 Result = TypeVar("Result")
@@ -52,10 +52,27 @@ def settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        for found in error.errors(include_input=False, include_url=False, include_context=False):
-            name = "_".join(str(part) for part in found["loc"]).upper()
-            complain(f"HUB_{name}: {found['msg']}")
+        _complain_of(error, "")
         raise typer.Exit(2) from None
+
+
+def written_settings(path: Path) -> Settings:
+    """What a file says, whatever the environment does; ends the command with 2 when it cannot be."""
+    try:
+        return WrittenSettings.read(path)
+    except ValidationError as error:
+        _complain_of(error, f"{path}: ")
+    except OSError as error:
+        complain(f"{path} cannot be read: {error.strerror}")
+    except ValueError:
+        complain(f"{path} is no file of lines HUB_NAME=value")
+    raise typer.Exit(2) from None
+
+
+def _complain_of(error: ValidationError, where: str) -> None:
+    for found in error.errors(include_input=False, include_url=False, include_context=False):
+        name = "_".join(str(part) for part in found["loc"]).upper()
+        complain(f"{where}HUB_{name}: {found['msg']}")
 
 
 def with_rules(folder: Path | None) -> Settings:

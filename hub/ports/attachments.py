@@ -7,7 +7,7 @@ files included. It knows no submission, only names it made.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
@@ -46,4 +46,21 @@ class Attachments(Protocol):
 
     async def room(self) -> float:
         """The share of the disk that is free, 0 to 1 (1.0 where the notion does not apply)."""
+        ...
+
+
+class SealedFiles(Protocol):
+    """The same store for who carries its files elsewhere as they lie: sealed, under the names they have."""
+
+    def sizes(self) -> AsyncIterator[Sequence[tuple[str, int]]]:
+        """Pages of all whole files: their names, and how many sealed bytes they are."""
+        ...
+
+    def sealed(self, name: str) -> AsyncGenerator[bytes, None]:
+        """Raises Unavailable when the file is not there."""
+        ...
+
+    async def take(self, name: str, size: int, sealed: Callable[[], AsyncGenerator[bytes, None]]) -> bool:
+        """From now on these bytes lie under this name, whole or not at all; False: they did already. `sealed`
+        begins to read them, perhaps twice. Raises Unavailable, SettingsError when others lie there."""
         ...

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum, auto
@@ -138,7 +138,7 @@ def opened(address: list[str]) -> Attachments:
             raise AssertionError(address)
 
 
-async def chunked(content: bytes, size: int = 70_000) -> AsyncIterator[bytes]:
+async def chunked(content: bytes, size: int = 70_000) -> AsyncGenerator[bytes, None]:
     for at in range(0, len(content), size):
         yield content[at : at + size]
 

@@ -58,7 +58,7 @@ class LocalAttachments:
 
     async def put(self, chunks: AsyncIterator[bytes], key: DataKey) -> StoredFile:
         name = fresh_name()
-        draft = _Draft(self._shelf(name), name, key)
+        draft = _SealedDraft(self._shelf(name), name, key)
         try:
             async with contextlib.aclosing(pieces(chunks)) as plain:
                 first, second = await anext(plain, bytearray()), await anext(plain, None)
@@ -115,17 +115,10 @@ class LocalAttachments:
     def _shelf(self, name: str) -> Path:
         return self._folder / name[:2]
 
-    def _begin(self, draft: _Draft) -> None:
-        # Once for each sub-folder in each process, even if it is there: whoever made it may have been
-        # killed before it was durable.
-        for folder in (self._folder, draft.shelf):
-            if folder not in self._durable:
-                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                _sync_folder(folder.parent)
-                self._durable.add(folder)
-        draft.begin()
+    def _begin(self, draft: Draft) -> None:
+        begin_draft(self._folder, draft, self._durable)
 
-    def _keep_whole(self, draft: _Draft, piece: bytearray) -> StoredFile:
+    def _keep_whole(self, draft: _SealedDraft, piece: bytearray) -> StoredFile:
         self._begin(draft)
         draft.add(piece)
         return draft.keep()
@@ -146,16 +139,15 @@ class LocalAttachments:
             raise Unavailable(f"the attachments' folder: {error.strerror or error}") from error
 
 
-class _Draft:
+class Draft:
     """One file while it is being written. Its methods block; they are called one after the other."""
 
-    def __init__(self, shelf: Path, name: str, key: DataKey) -> None:
+    def __init__(self, shelf: Path, name: str) -> None:
         self.shelf = shelf
         self._name = name
         self._temporary = shelf / (name + WRITING)
         # What a failure may take away again: a name that was somebody else's is not ours to remove.
         self._ours: list[Path] = []
-        self._sealing = Sealing(key, name)
         self._descriptor: int | None = None
 
     def begin(self) -> None:
@@ -163,12 +155,16 @@ class _Draft:
         self._descriptor = os.open(self._temporary, flags, 0o600)
         self._ours.append(self._temporary)
 
-    def add(self, piece: bytearray) -> None:
-        self._write(self._sealing.add(piece))
-
-    def keep(self) -> StoredFile:
+    def write(self, sealed: bytes) -> None:
         assert self._descriptor is not None
-        self._write(self._sealing.finish())
+        with memoryview(sealed) as view:
+            written = 0
+            while written < len(sealed):
+                written += os.write(self._descriptor, view[written:])
+
+    def link(self) -> None:
+        """It lies durable under its name. Raises FileExistsError when another does."""
+        assert self._descriptor is not None
         os.fsync(self._descriptor)
         self._close()
         # Not a rename, which overwrites. Killed between these two, a whole file stays under both names.
@@ -177,23 +173,43 @@ class _Draft:
         self._ours.append(final)
         os.unlink(self._temporary)
         _sync_folder(self.shelf)
-        return self._sealing.told()
 
     def discard(self) -> None:
         self._close()
         _unlink(self._ours)
 
-    def _write(self, sealed: bytes) -> None:
-        assert self._descriptor is not None
-        with memoryview(sealed) as view:
-            written = 0
-            while written < len(sealed):
-                written += os.write(self._descriptor, view[written:])
-
     def _close(self) -> None:
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             os.close(descriptor)
+
+
+class _SealedDraft(Draft):
+    """One that is sealed on its way."""
+
+    def __init__(self, shelf: Path, name: str, key: DataKey) -> None:
+        super().__init__(shelf, name)
+        self._sealing = Sealing(key, name)
+
+    def add(self, piece: bytearray) -> None:
+        self.write(self._sealing.add(piece))
+
+    def keep(self) -> StoredFile:
+        self.write(self._sealing.finish())
+        self.link()
+        return self._sealing.told()
+
+
+def begin_draft(folder: Path, draft: Draft, durable: set[Path]) -> None:
+    """`durable`: the folders that this process knows to be there."""
+    # Once for each sub-folder in each process, even if it is there: whoever made it may have been
+    # killed before it was durable.
+    for each in (folder, draft.shelf):
+        if each not in durable:
+            each.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _sync_folder(each.parent)
+            durable.add(each)
+    draft.begin()
 
 
 class _Reading:

@@ -26,6 +26,7 @@ from itertools import islice
 from obstore import delete_async, get_async, get_range_async, head_async, put_async
 from obstore import list as list_objects
 from obstore.exceptions import AlreadyExistsError, GenericError
+from obstore.store import S3Store
 
 from hub.adapters.objects.bucket import Bucket, served
 from hub.adapters.objects.sealing import HEADER, Opener, Run, opening
@@ -71,10 +72,10 @@ class S3Attachments:
                 async for piece in plain:
                     await upload.add(await self._threads.run(_sealed, sealing, digest, piece))
             await upload.add(await self._threads.run(_sealed, sealing, digest, None))
-            await self._verify(name, digest, await upload.finish())
+            await verify(self._store, name, digest, await upload.finish(), self._threads)
             return sealing.told()
         except (Exception, asyncio.CancelledError):
-            await to_its_end(self._take_back(name, upload))
+            await to_its_end(take_back(self._store, name, upload, self._grace))
             raise
 
     async def read(
@@ -127,36 +128,17 @@ class S3Attachments:
                 found = await self._mark()
             return found or ""
 
+    async def known_owner(self) -> str | None:
+        """The same, and nothing is written; None: they are nobody's. Raises Unavailable."""
+        with served():
+            return await self._mark()
+
     async def _mark(self) -> str | None:
         try:
             told = await get_async(self._store, MARK)
         except FileNotFoundError:
             return None
         return bytes(await told.bytes_async()).decode("ascii", "replace").strip()
-
-    async def _take_back(self, name: str, upload: Upload) -> None:
-        await upload.give_up(self._grace)
-        if upload.may_be_there and not upload.taken:
-            # A store that is away leaves the file to the sweep; the first error says more.
-            with contextlib.suppress(Unavailable, TimeoutError):
-                async with asyncio.timeout(self._grace):
-                    await self.remove([name])
-
-    async def _verify(self, name: str, digest: Digest, told: str | None) -> None:
-        """Raises Unavailable when the store keeps anything but what was sent."""
-        with served():
-            found = await head_async(self._store, name)
-        etag = _bare(found["e_tag"])
-        same = found["size"] == digest.size and (told is None or _bare(told) == etag)
-        if not same or (etag != digest.etag() and not await self._reads_back(name, digest)):
-            raise Unavailable("the attachments' bucket keeps something else than it was sent")
-
-    async def _reads_back(self, name: str, digest: Digest) -> bool:
-        again = Digest()
-        for start in range(0, digest.size, PIECE):
-            sealed = await self._range(name, start, min(start + PIECE, digest.size))
-            await self._threads.run(again.add, sealed)
-        return again.etag() == digest.etag()
 
     async def _begun(self, name: str, until: int) -> tuple[bytes, int]:
         """The first sealed bytes, up to `until`, and how many there are. Raises Tampered when there is none."""
@@ -199,8 +181,49 @@ class S3Attachments:
         return await self._range(name, run.start, run.end)
 
     async def _range(self, name: str, start: int, end: int) -> bytes:
-        with served():
-            return bytes(await get_range_async(self._store, name, start=start, end=end))
+        return await ranged(self._store, name, start, end)
+
+
+async def take_back(store: S3Store, name: str, upload: Upload, grace: float) -> None:
+    """What failed half way is not there, if it is ours."""
+    await upload.give_up(grace)
+    if upload.may_be_there and not upload.taken:
+        # A store that is away leaves the file to the sweep; the first error says more.
+        with contextlib.suppress(Unavailable, TimeoutError):
+            async with asyncio.timeout(grace):
+                with served():
+                    await delete_async(store, [name])
+
+
+async def verify(store: S3Store, name: str, digest: Digest, told: str | None, threads: Threads) -> None:
+    """Raises Unavailable when the store keeps anything but what was sent; `told`: what it said of that."""
+    with served():
+        found = await head_async(store, name)
+    if (told is not None and _bare(told) != _bare(found["e_tag"])) or not await is_kept(
+        store, name, found["size"], found["e_tag"], digest, threads
+    ):
+        raise Unavailable("the attachments' bucket keeps something else than it was sent")
+
+
+async def is_kept(
+    store: S3Store, name: str, size: int, etag: str | None, digest: Digest, threads: Threads
+) -> bool:
+    """Whether a file of this size and ETag is what the digest is of. Raises Unavailable."""
+    if size != digest.size:
+        return False
+    if _bare(etag) == digest.etag():
+        return True
+    again = Digest()
+    for start in range(0, size, PIECE):
+        sealed = await ranged(store, name, start, min(start + PIECE, size))
+        await threads.run(again.add, sealed)
+    return again.etag() == digest.etag()
+
+
+async def ranged(store: S3Store, name: str, start: int, end: int) -> bytes:
+    """Sealed bytes [start, end). Raises Unavailable."""
+    with served():
+        return bytes(await get_range_async(store, name, start=start, end=end))
 
 
 def _bare(etag: str | None) -> str:

@@ -41,15 +41,20 @@ class PostgresLedger:
         async def work(connection: Connection) -> Accounts:
             # One snapshot for all that follows: what is counted twice is the same twice.
             await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-            return Accounts(
-                submissions=await _submissions(connection),
-                deliveries=await _deliveries(connection),
-                missing=await _missing(connection),
-                unnamed=await _unnamed(connection),
-                strays=await _strays(connection),
-            )
+            return await read_accounts(connection)
 
         return await self._database.run(work)
+
+
+async def read_accounts(connection: Connection) -> Accounts:
+    """In the caller's transaction, which sees one snapshot."""
+    return Accounts(
+        submissions=await _submissions(connection),
+        deliveries=await _deliveries(connection),
+        missing=await _missing(connection),
+        unnamed=await _unnamed(connection),
+        strays=await _strays(connection),
+    )
 
 
 async def _submissions(connection: Connection) -> tuple[SubmissionAccount, ...]:
