@@ -50,6 +50,12 @@ class Settings(BaseSettings):
         None, description="Who signed its certificate; default: the system's."
     )
 
+    # Senders that write submissions into topics of their own, beside the HTTP API.
+    deposits: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="The senders that may, separated by commas; each as its tokens name it."
+    )
+    deposits_partitions: int = Field(4, ge=1, le=1_000, description="Of each sender's topic.")
+
     # The key that wraps every submission's key: from the environment (base64, 32 bytes), or a file.
     key: SecretStr | None = None
     key_file: Path | None = Field(None, description="Default: `folder`/hub.key, made at the first start.")
@@ -96,6 +102,13 @@ class Settings(BaseSettings):
     stop_grace: float = Field(20, ge=0, description="Seconds that running deliveries have when stopping.")
 
     log_format: str = Field("auto", pattern="^(auto|json|console)$")
+
+    @field_validator("deposits", mode="before")
+    @classmethod
+    def _names(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
 
     @field_validator("retry_waits", mode="before")
     @classmethod

@@ -46,6 +46,8 @@ def flaws_in(settings: Settings) -> list[str]:
     if (settings.tls_certificate is None) != (settings.tls_key is None):
         found.append("TLS needs both HUB_TLS_CERTIFICATE and HUB_TLS_KEY")
     tried: list[Callable[[Settings], object]] = [attachment_store]
+    if settings.deposits and settings.kafka is None:
+        found.append("HUB_DEPOSITS names senders that write into Kafka, and none is set: HUB_KAFKA")
     if settings.kafka is not None:
         tried.append(log_arguments)
     elif settings.schema_registry is not None:

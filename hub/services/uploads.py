@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 
 import structlog
 
-from hub.domain.errors import Flaw, HubError, Invalid
+from hub.domain.errors import HubError
 from hub.ports.attachments import Attachments, StoredFile
 from hub.ports.keyring import DataKey, Keyring
 from hub.ports.uploads import Upload, UploadedFile, Uploads
@@ -50,9 +50,7 @@ class UploadRoom:
         loading.files.append(await self._attachments.put(chunks, loading.key))
 
     async def keep(self, loading: Loading) -> tuple[UUID, Sequence[StoredFile]]:
-        """Its name and its files, durable when this returns. Raises Invalid when there is none."""
-        if not loading.files:
-            raise Invalid(Flaw("", "no_file", "an upload has at least one file"))
+        """Its name and its files, of which there must be one: durable when this returns."""
         files = [
             UploadedFile(file.name, file.size, self._keyring.digest(file.sha256)) for file in loading.files
         ]

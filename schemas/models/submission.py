@@ -77,6 +77,13 @@ class FileReceipt(WireModel):
     size: int
 
 
+class UploadReceipt(WireModel):
+    """The 201: the files are kept for ten days, for one deposit to take over."""
+
+    id: UUID
+    files: list[FileReceipt]
+
+
 class PlaceMapping(WireModel):
     """A code that is no longer in force, and the place it stands for today."""
 

@@ -32,6 +32,7 @@ from hub.adapters.postgres.replays import PostgresReplays
 from hub.adapters.postgres.rule_books import PostgresRuleBooks
 from hub.adapters.postgres.tokens import PostgresTokens
 from hub.adapters.postgres.tray import PostgresTray
+from hub.adapters.postgres.uploads import PostgresUploads
 from hub.adapters.postgres.views import PostgresViews
 from hub.adapters.system.clock import SystemClock
 from hub.domain.identity import Subscriber
@@ -47,6 +48,7 @@ from hub.ports.tokens import OperatorIdentity, PartnerIdentity, Role, SenderIden
 from hub.services.intake import IntakeRoom
 from hub.services.library import Library
 from hub.services.parcels import ParcelRoom
+from hub.services.uploads import UploadRoom
 from hub.wire import items, read_change
 from schemas.models.rules import ProcedureIn, SubscriptionIn
 from tests.unit.samples import BONNEVILLE, MINISTRY, territory
@@ -234,6 +236,7 @@ async def _rooms(database: Database, folder: Path, limits: Limits) -> Rooms:
     clock = SystemClock()
     return Rooms(
         intake=IntakeRoom(PostgresIntake(database), attachments, keyring, library),
+        uploads=UploadRoom(PostgresUploads(database), attachments, keyring, frozenset({SENDER})),
         library=library,
         views=PostgresViews(database),
         tokens=PostgresTokens(database),

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from datetime import datetime
+from typing import Generic, TypeVar
 
 from aiokafka.partitioner import murmur2  # type: ignore[import-untyped]
 
@@ -24,34 +26,37 @@ from hub.adapters.kafka.topics import KafkaTopic, Topics, settle
 from hub.domain.errors import Unavailable
 from hub.ports.log import LogReader, Record, Topic
 
+Name = TypeVar("Name", bound=str)
 
-class KafkaLog:
-    """Implements `hub.ports.log.Log`. A topic that is missing is made at its first use; one with another
-    number of partitions than the table says is refused with SettingsError. An append that fails may have
-    happened in part. Every verb raises Unavailable after `pace.patience` seconds without an answer."""
+
+class KafkaRecords(Generic[Name]):
+    """The verbs of `hub.ports.log.Log`, over topics by any names. A topic that is missing is made at its first
+    use; one with another number of partitions than the table says is refused with SettingsError. An append that
+    fails may have happened in part. Every verb raises Unavailable after `pace.patience` seconds without an
+    answer."""
 
     def __init__(
         self,
         cluster: KafkaCluster,
-        topics: Topics,
+        topic: Callable[[Name], KafkaTopic],
         pace: Pace | None = None,
         framing: Framing | None = None,
     ) -> None:
         self._cluster = cluster
         self._framing = framing or Framing()
-        self._topics = topics
+        self._topic = topic
         self._pace = pace or Pace()
         self._brokers = Brokers(cluster, self._pace.patience)
         self._groups = Groups(self._brokers)
         self._appender = Appender(cluster, self._pace.patience, self._framing)
-        self._settled: set[Topic] = set()
+        self._settled: set[Name] = set()
 
     async def close(self) -> None:
         """What was appended and not yet acknowledged has a few seconds more."""
         await self._appender.close()
         await self._brokers.close()
 
-    async def append(self, topic: Topic, records: Sequence[Record]) -> None:
+    async def append(self, topic: Name, records: Sequence[Record]) -> None:
         if not records:
             return
         there = await self._settle(topic)
@@ -66,7 +71,7 @@ class KafkaLog:
             raise
 
     @asynccontextmanager
-    async def reader(self, topic: Topic, group: str) -> AsyncIterator[LogReader]:
+    async def reader(self, topic: Name, group: str) -> AsyncIterator[LogReader]:
         self._settled.discard(topic)
         there = await self._settle(topic)
         place = Place(there.name, kafka_name(there.name, group), await self.incarnation(topic))
@@ -78,11 +83,11 @@ class KafkaLog:
         finally:
             await reader.close()
 
-    async def remove_group(self, topic: Topic, group: str) -> None:
-        await self._groups.remove(kafka_name(self._topics[topic].name, group), self._pace.patience)
+    async def remove_group(self, topic: Name, group: str) -> None:
+        await self._groups.remove(kafka_name(self._topic(topic).name, group), self._pace.patience)
 
-    async def trim(self, topic: Topic) -> int:
-        there = self._topics[topic]
+    async def trim(self, topic: Name) -> int:
+        there = self._topic(topic)
         standing = await self._standing(there)
         if not standing:
             return 0
@@ -99,8 +104,8 @@ class KafkaLog:
         left = await self._brokers.delete_records(there.name, before)
         return sum(beginning - earliest[partition] for partition, beginning in left.items())
 
-    async def backlog(self, topic: Topic) -> dict[str, int]:
-        there = self._topics[topic]
+    async def backlog(self, topic: Name) -> dict[str, int]:
+        there = self._topic(topic)
         standing = await self._standing(there)
         if not standing:
             return {}
@@ -113,15 +118,31 @@ class KafkaLog:
             for group, done in standing.items()
         }
 
-    async def incarnation(self, topic: Topic) -> str:
+    async def done_before(self, topic: Name, group: str, at: datetime) -> bool:
+        """Whether the group has done all that came before this instant, by the records' times; so it has where
+        there is no topic."""
+        there = self._topic(topic)
+        look = await self._brokers.look(there.name)
+        if look is None:
+            return True
+        since = await self._brokers.offsets(there.name, int(at.timestamp() * 1000))
+        latest = await self._brokers.offsets(there.name, LATEST)
+        earliest = await self._brokers.offsets(there.name, EARLIEST)
+        done = await self._groups.committed(kafka_name(there.name, group), there.name, look.incarnation)
+        return all(
+            max(done.get(one, 0), earliest[one]) >= (end if since.get(one, -1) < 0 else since[one])
+            for one, end in latest.items()
+        )
+
+    async def incarnation(self, topic: Name) -> str:
         look = await self._brokers.look((await self._settle(topic)).name)
         if look is None:
             self._settled.discard(topic)
             raise Unavailable("the topic is just gone")
         return look.incarnation
 
-    async def _settle(self, topic: Topic) -> KafkaTopic:
-        there = self._topics[topic]
+    async def _settle(self, topic: Name) -> KafkaTopic:
+        there = self._topic(topic)
         if topic not in self._settled:
             await settle(self._brokers, there)
             self._settled.add(topic)
@@ -160,6 +181,19 @@ class KafkaLog:
             # Refused where it has members: then one of them has introduced it, or will.
             with suppress(NotAMember):
                 await self._groups.commit(place.group, place.topic, place.incarnation, missing, NOBODY)
+
+
+class KafkaLog(KafkaRecords[Topic]):
+    """Implements `hub.ports.log.Log`."""
+
+    def __init__(
+        self,
+        cluster: KafkaCluster,
+        topics: Topics,
+        pace: Pace | None = None,
+        framing: Framing | None = None,
+    ) -> None:
+        super().__init__(cluster, topics.__getitem__, pace, framing)
 
 
 def partition_of(key: bytes, partitions: int) -> int:

@@ -10,6 +10,7 @@ import asyncio
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from types import MappingProxyType
 
 from aiokafka import errors as kafka  # type: ignore[import-untyped]
@@ -35,7 +36,8 @@ _MADE_ELSEWHERE = {kafka.TopicAlreadyExistsError.errno}
 class KafkaTopic:
     """`required`: the groups without which nothing may be forgotten, also while Kafka does not know them.
     `strangers`: those of them that do not read as this hub's readers do, and say nothing of the life of the
-    topic where they say how far they are. `table`: only the last record of a key counts."""
+    topic where they say how far they are. `table`: only the last record of a key counts. `foreign`: others write
+    to it. `kept`: records go when they are that old, whoever has read them."""
 
     name: str
     partitions: int
@@ -43,6 +45,8 @@ class KafkaTopic:
     required: frozenset[str]
     strangers: frozenset[str] = frozenset()
     table: bool = False
+    foreign: bool = False
+    kept: timedelta | None = None
 
     @property
     def configs(self) -> Mapping[str, str]:
@@ -50,13 +54,19 @@ class KafkaTopic:
             {
                 "cleanup.policy": "compact" if self.table else "delete",
                 # What is not done is never old enough to go; trimming takes what is.
-                "retention.ms": "-1",
+                "retention.ms": "-1" if self.kept is None else str(int(self.kept.total_seconds()) * 1000),
                 "retention.bytes": "-1",
                 # With two copies, one broker that is away would stop every append.
                 "min.insync.replicas": "2" if self.replicas >= 3 else "1",
                 "max.message.bytes": str(LARGEST),
+                **(_OF_OTHERS if self.foreign else {}),
             }
         )
+
+
+# When a record came says the broker's clock, not its writer. And what is small only while it is compressed is
+# refused by the broker: whoever reads it would have to hold what it comes to.
+_OF_OTHERS = {"message.timestamp.type": "LogAppendTime", "compression.type": "uncompressed"}
 
 
 Topics = Mapping[Topic, KafkaTopic]

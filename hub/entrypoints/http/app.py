@@ -14,6 +14,7 @@ from hub.entrypoints.http import (
     parcels,
     replays,
     submissions,
+    uploads,
 )
 from hub.entrypoints.http.description import Described
 from hub.entrypoints.http.limits import Turnstile
@@ -27,7 +28,7 @@ def build(rooms: Rooms, vitals: Vitals) -> Described:
     """The application. No page of it loads anything from elsewhere; its description is /openapi.json."""
     app = _bare(vitals)
     app.state.door = Door(rooms, Turnstile(rooms.limits, rooms.clock.now))
-    for room in (submissions, batch, deliveries, parcels, replays, mailbox, health):
+    for room in (submissions, batch, uploads, deliveries, parcels, replays, mailbox, health):
         app.include_router(room.routes())
     return app
 

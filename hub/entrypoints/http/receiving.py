@@ -113,10 +113,10 @@ async def _store_parts(rooms: Rooms, reception: Reception, parts: Parts) -> None
             raise Invalid(Flaw("", "unknown_part", "after `submission`, every part is named `file`"))
         if number > announced:
             raise Invalid(Flaw(f"/attachments/{number - 1}", "extra_file", "more files came than announced"))
-        await rooms.intake.store_file(reception, number, _while_there_is_room(rooms, parts.body()))
+        await rooms.intake.store_file(reception, number, while_there_is_room(rooms, parts.body()))
 
 
-async def _while_there_is_room(rooms: Rooms, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def while_there_is_room(rooms: Rooms, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """Many large posts that began with room enough must not fill the disk together."""
     async for chunk in chunks:
         await keep_reserve(rooms.attachments, rooms.limits)

@@ -19,6 +19,7 @@ from hub.ports.views import Views
 from hub.services.intake import IntakeRoom
 from hub.services.library import Library
 from hub.services.parcels import ParcelRoom
+from hub.services.uploads import UploadRoom
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,7 @@ class Rooms:
     """`attachments` is only asked how much room is left."""
 
     intake: IntakeRoom
+    uploads: UploadRoom
     library: Library
     views: Views
     tokens: Tokens
