@@ -18,6 +18,7 @@ from hub.adapters.postgres.partners import PostgresPartners
 from hub.adapters.postgres.received import PostgresReceived
 from hub.adapters.postgres.replays import PostgresReplays
 from hub.adapters.postgres.rule_books import PostgresRuleBooks
+from hub.adapters.postgres.shelf import PostgresShelf
 from hub.adapters.postgres.tokens import PostgresTokens
 from hub.adapters.postgres.views import PostgresViews
 from hub.adapters.rules.declared import remembering
@@ -30,6 +31,7 @@ from hub.domain.rule_book import RuleBook
 from hub.domain.rules import Subscription, Succession
 from hub.domain.territory import Territory
 from hub.ports.keyring import Keyring
+from hub.ports.shelf import ShelfRows
 from hub.ports.store import Change, Item, ItemKind, Ledger, Partners, Replays
 from hub.ports.tokens import Tokens
 from hub.ports.views import ReceivedViews, Views
@@ -72,6 +74,10 @@ class Ground:
     @property
     def ledger(self) -> Ledger:
         return PostgresLedger(self.database)
+
+    @property
+    def shelf(self) -> ShelfRows:
+        return PostgresShelf(self.database)
 
     @property
     def partners(self) -> Partners:

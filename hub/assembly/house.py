@@ -45,14 +45,17 @@ from hub.services.recall import RecallRoom
 from hub.services.registration import RegistrationRoom
 from hub.services.replay import ReplayRoom
 from hub.services.routing import RoutingRoom
+from hub.services.shelf import Shelf, ShelfRoom
 from hub.services.sweep import SweepRoom
 from hub.settings import Settings
 from hub.wire import (
     read_decision_record,
     read_submission_record,
+    read_unreadable,
     write_decision,
     write_news,
     write_submission,
+    write_unreadable,
 )
 
 
@@ -137,11 +140,19 @@ class House:
 
     @cached_property
     def routing(self) -> RoutingRoom:
-        return RoutingRoom(self.log, self.library, read_submission_record, write_decision)
+        return RoutingRoom(self.log, self.library, read_submission_record, write_decision, self.shelf)
 
     @cached_property
     def registration(self) -> RegistrationRoom:
-        return RegistrationRoom(PostgresRegistry(self.base.database), read_decision_record)
+        return RegistrationRoom(PostgresRegistry(self.base.database), read_decision_record, self.shelf)
+
+    @cached_property
+    def shelf(self) -> Shelf:
+        return Shelf(self.log, write_unreadable, self.clock)
+
+    @cached_property
+    def shelf_room(self) -> ShelfRoom:
+        return ShelfRoom(self.shelf, self.base.shelf, read_unreadable)
 
     @cached_property
     def dispatch(self) -> DispatchRoom:

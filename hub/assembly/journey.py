@@ -16,6 +16,8 @@ from hub.adapters.registry.client import HttpSchemaRegistry, RegistryAddress
 from hub.domain.errors import SettingsError
 from hub.ports.log import Topic
 from hub.services import registration, routing
+from hub.services.shelf import GROUP as SHELF
+from hub.services.shelf import Shelf, Unread
 from hub.services.supervision import GROUP as SUPERVISION
 from hub.services.supervision import Silent, SupervisionRoom
 from hub.settings import Settings
@@ -100,6 +102,8 @@ async def missing_schemas(settings: Settings) -> list[str]:
 
 async def stream_router(
     settings: Settings,
+    framing: Framing,
+    shelf: Shelf,
     routed: Callable[[], Awaitable[None]],
     silent: Callable[[Sequence[Silent]], None],
     stopping: asyncio.Event,
@@ -127,6 +131,8 @@ async def stream_router(
             partitions=settings.kafka_partitions,
             routing=routed,
             supervision=SupervisionRoom(read_news, settings.silence),
+            undress=lambda dressed: framing.read(*dressed),
+            set_aside=lambda entry, error: shelf.put(Topic.JOURNAL, [Unread(entry, error)]),
             silent=silent,
         ),
         stopping,
@@ -167,6 +173,7 @@ def _topics(settings: Settings) -> Topics:
         Topic.SUBMISSIONS: [routing.GROUP],
         Topic.ROUTINGS: [registration.GROUP],
         Topic.JOURNAL: [SUPERVISION],
+        Topic.SET_ASIDE: [SHELF],
     }
     shape = (settings.kafka_prefix, settings.kafka_partitions, settings.kafka_replicas)
     return table(*shape, required, strangers=[SUPERVISION])

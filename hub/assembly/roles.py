@@ -36,7 +36,8 @@ class Role(StrEnum):
     REGISTRATION = "registration"
     DISPATCH = "dispatch"
     UPKEEP = "upkeep"
-    """Replays, letters written again, trimming the log, letting go of rule books, sweeping the attachment store."""
+    """Replays, letters written again, what was set aside, trimming the log, letting go of rule books, sweeping the
+    attachment store."""
 
 
 Life = Callable[[], Awaitable[None]]
@@ -66,7 +67,7 @@ def _routing(house: House, stopping: Stopping) -> Mapping[str, Life]:
         async def outlives() -> None:
             await workers.keep("routing", route, stopping)
 
-        await stream_router(house.settings, outlives, told, stopping)
+        await stream_router(house.settings, house.framing, house.shelf, outlives, told, stopping)
 
     routing: dict[str, Life] = {"routing": route} if house.settings.kafka is None else {"stream": host}
     return {**routing, **_refreshing(house, stopping)}
@@ -77,6 +78,7 @@ def _upkeep(house: House, stopping: Stopping) -> Mapping[str, Life]:
         "replay": lambda: workers.replay(house.replay, stopping),
         "recall": lambda: workers.recall(house.recall, stopping),
         "trim": lambda: workers.trim(house.log, stopping),
+        "shelf": lambda: workers.keep_shelf(house.shelf_room, house.log, stopping),
         "prune": lambda: workers.prune(house.rule_books, stopping),
         "sweep": lambda: workers.sweep(house.sweep, stopping),
     }

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 from uuid import UUID, uuid4
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from hub import assembly
-from hub.cli.shared import Reason, author, on_ground
+from hub.cli.shared import Reason, author, moment, on_ground, printable
 from hub.cli.shared import subscriber as named
 from hub.domain.lifecycle import State
+from hub.ports.shelf import Unreadable
 from hub.ports.store import Accounts, Selection
 from hub.ports.views import DeliveryFilter
 from hub.services.reconciliation import ReconciliationRoom
+
+_MOST_SET_ASIDE = 50
 
 
 def add_to(whole: typer.Typer) -> None:
@@ -103,15 +108,23 @@ def replay(
 def reconcile(
     as_json: Annotated[Path | None, typer.Option("--json", help="Write it there too, for programs.")] = None,
 ) -> None:
-    """Is everything accounted for? Prints both equations; exits with 1 if anything is not."""
+    """Is everything accounted for? Prints both equations, and which records of the log nobody could read; exits
+    with 1 if anything is not accounted for."""
 
     async def read(ground: assembly.Ground) -> bool:
         accounts, differences = await ReconciliationRoom(ground.ledger).read()
+        aside = await ground.shelf.newest(_MOST_SET_ASIDE)
         if as_json is not None:
-            told = {"accounts": dataclasses.asdict(accounts), "differences": differences}
+            told = {
+                "accounts": dataclasses.asdict(accounts),
+                "differences": differences,
+                "set_aside": [dataclasses.asdict(one) for one in aside],
+            }
             as_json.write_text(json.dumps(told, default=str) + "\n", encoding="utf-8")
         for table in account_tables(accounts):
             Console().print(table)
+        if aside:
+            Console().print(shelf_table(aside))
         for sentence in differences:
             Console().print(sentence, markup=False, highlight=False, style="red")
         return not differences
@@ -141,3 +154,21 @@ def account_tables(accounts: Accounts) -> tuple[Table, Table]:
         states = (str(told.states.get(state, 0)) for state in used)
         deliveries.add_row(told.procedure, told.channel, str(told.named), "=", *states)
     return submissions, deliveries
+
+
+def shelf_table(aside: Sequence[Unreadable]) -> Table:
+    """Beside the equations: what lies in the log and nobody could read."""
+    found = Table(
+        "topic",
+        "partition",
+        "offset",
+        "reason",
+        "bytes",
+        "since",
+        "submission",
+        title="Set aside, the newest",
+    )
+    for one in aside:
+        words = (one.topic, str(one.partition), str(one.offset), one.reason, str(one.size), moment(one.at))
+        found.add_row(*(escape(printable(word)) for word in words), str(one.submission or ""))
+    return found

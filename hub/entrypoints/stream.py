@@ -15,16 +15,24 @@ import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import faust
+import structlog
 from faust.types import StreamT
 
-from hub.domain.errors import Unavailable
-from hub.ports.log import Record
+from hub.domain.errors import Invalid, SettingsError, Unavailable
+from hub.ports.log import Entry, Position, Record
 from hub.services.supervision import Silent, SupervisionRoom
 
 _LOOK_EVERY = 300.0
+_AGAIN_AFTER = 1.0
+
+log = structlog.get_logger()
+
+Result = TypeVar("Result")
+Dressed = tuple[bytes | None, bytes | None, Any]
+"""A record as Kafka has it: key, value, headers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +49,9 @@ class Brokers:
 @dataclass(frozen=True, slots=True)
 class Hosted:
     """`group` reads the topic `journal`, which has so many `partitions`; `flows` is the compacted topic, with as
-    many, in which the table of flows is kept. `routing` runs until it is stopped. `silent` is told all flows
-    that are, every few minutes."""
+    many, in which the table of flows is kept. `routing` runs until it is stopped. `undress` makes a record of what
+    Kafka has, and `set_aside` is told of one that is no line of the journal: both are asked again while they
+    raise Unavailable or SettingsError. `silent` is told all flows that are, every few minutes."""
 
     brokers: Brokers
     group: str
@@ -51,6 +60,8 @@ class Hosted:
     partitions: int
     routing: Callable[[], Awaitable[None]]
     supervision: SupervisionRoom
+    undress: Callable[[Dressed], Awaitable[Record]]
+    set_aside: Callable[[Entry, Invalid], Awaitable[None]]
     silent: Callable[[Sequence[Silent]], None]
     look_every: float = _LOOK_EVERY
 
@@ -106,8 +117,14 @@ def build(hosted: Hosted) -> faust.App:
     async def count(stream: StreamT[Any]) -> None:
         # One by one: the table keeps a flow in the partition of the record at hand, and whoever takes that
         # partition over must find it there.
-        async for value in stream:
-            hosted.supervision.note(flows, Record(b"", _SCHEMA, value), datetime.now(UTC))
+        async for event in stream.events():
+            message = event.message
+            record = await _until_answered(hosted.undress, (message.key, message.value, message.headers))
+            try:
+                hosted.supervision.note(flows, record, datetime.now(UTC))
+            except Invalid as error:
+                entry = Entry(Position(message.partition, message.offset), record)
+                await _until_answered(hosted.set_aside, entry, error)
 
     app.agent(journal, name="flows")(count)
     app.service(_routing(hosted.routing))
@@ -116,7 +133,14 @@ def build(hosted: Hosted) -> faust.App:
     return app
 
 
-_SCHEMA = "journal.v1"
+async def _until_answered(ask: Callable[..., Awaitable[Result]], *told: Any) -> Result:
+    """An agent that raises is begun again behind the record it had."""
+    while True:
+        try:
+            return await ask(*told)
+        except (Unavailable, SettingsError) as error:
+            log.error("journal.waits", error=type(error).__name__, exc_info=error)
+            await asyncio.sleep(_AGAIN_AFTER)
 
 
 def _credentials(brokers: Brokers) -> faust.SASLCredentials | faust.SSLCredentials | None:

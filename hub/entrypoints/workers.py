@@ -16,13 +16,14 @@ import structlog
 from hub.domain.errors import LeaseLost
 from hub.ports.log import Log, LogReader, Topic
 from hub.ports.store import RuleBooks
-from hub.services import registration, routing
+from hub.services import registration, routing, shelf
 from hub.services.library import Library
 from hub.services.outgoing import NewsRoom, OutgoingRoom
 from hub.services.recall import RecallRoom
 from hub.services.registration import RegistrationRoom
 from hub.services.replay import ReplayRoom
 from hub.services.routing import RoutingRoom
+from hub.services.shelf import ShelfRoom
 from hub.services.sweep import SweepRoom
 
 IDLE = 1.0
@@ -71,6 +72,11 @@ async def route(room: RoutingRoom, journey: Log, stopping: Stopping) -> None:
 
 async def register(room: RegistrationRoom, journey: Log, stopping: Stopping) -> None:
     async with journey.reader(Topic.ROUTINGS, registration.GROUP) as reader:
+        await _pages(room.run_once, reader, stopping)
+
+
+async def keep_shelf(room: ShelfRoom, journey: Log, stopping: Stopping) -> None:
+    async with journey.reader(Topic.SET_ASIDE, shelf.GROUP) as reader:
         await _pages(room.run_once, reader, stopping)
 
 

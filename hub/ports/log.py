@@ -26,6 +26,8 @@ class Topic(StrEnum):
     ROUTINGS = "routings"
     JOURNAL = "journal"
     """What happened to submissions and deliveries, for who watches; keyed by partner, or by submission."""
+    SET_ASIDE = "set-aside"
+    """Where records lie that nobody could read, and why; never their bytes."""
 
 
 @dataclass(frozen=True, slots=True)

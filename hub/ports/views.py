@@ -145,7 +145,7 @@ class Views(Protocol):
 
     async def counts(self) -> dict[str, int]:
         """Gauges for metrics: `submissions.accepted`, `submissions.undecided` (no decision is registered),
-        `deliveries.<state>`, `tray.letters`."""
+        `deliveries.<state>`, `tray.letters`, `set_aside.records`."""
         ...
 
 

@@ -12,8 +12,9 @@ import structlog
 
 from hub.domain.decisions import Decision
 from hub.domain.errors import Invalid
-from hub.ports.log import Entry, LogReader, Record
+from hub.ports.log import Entry, LogReader, Record, Topic
 from hub.ports.store import Registry
+from hub.services.shelf import Shelf, Unread
 
 GROUP = "registration"
 
@@ -23,9 +24,12 @@ log = structlog.get_logger()
 class RegistrationRoom:
     """`read` turns a record into a decision (see `hub.wire`); it raises Invalid."""
 
-    def __init__(self, registry: Registry, read: Callable[[Record], Decision], page: int = 500) -> None:
+    def __init__(
+        self, registry: Registry, read: Callable[[Record], Decision], shelf: Shelf, page: int = 500
+    ) -> None:
         self._registry = registry
         self._read = read
+        self._shelf = shelf
         self._page = page
 
     async def run_once(self, reader: LogReader, wait: float) -> int:
@@ -33,7 +37,8 @@ class RegistrationRoom:
         entries = await reader.read(self._page, wait)
         if not entries:
             return 0
-        decisions = self._distinct(entries)
+        decisions, unread = self._distinct(entries)
+        await self._shelf.put(Topic.ROUTINGS, unread)
         if decisions:
             registered = await self._registry.register(decisions)
             log.info(
@@ -45,16 +50,15 @@ class RegistrationRoom:
         await reader.done(entries)
         return len(entries)
 
-    def _distinct(self, entries: Sequence[Entry]) -> list[Decision]:
+    def _distinct(self, entries: Sequence[Entry]) -> tuple[list[Decision], list[Unread]]:
         """A letter that was carried twice stands in the log twice, with the same decision."""
         found: dict[tuple[bytes, int], Decision] = {}
+        unread: list[Unread] = []
         for entry in entries:
             try:
                 decision = self._read(entry.record)
-            except Invalid:
-                log.error(
-                    "record.set_aside", partition=entry.position.partition, offset=entry.position.offset
-                )
+            except Invalid as error:
+                unread.append(Unread(entry, error))
                 continue
             found.setdefault((decision.submission.bytes, decision.number), decision)
-        return list(found.values())
+        return list(found.values()), unread

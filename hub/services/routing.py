@@ -9,7 +9,7 @@ what else stands on it is decided.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import assert_never
 from uuid import UUID
 
@@ -22,6 +22,7 @@ from hub.domain.rule_book import Snapshot
 from hub.domain.submission import RoutingFacts
 from hub.ports.log import Entry, Log, LogReader, Position, Record, Topic
 from hub.services.library import Library, Missing
+from hub.services.shelf import Shelf, Unread, submission_of
 
 GROUP = "routing"
 _UNDECIDED_BY_ANY_BOOK = 0
@@ -38,12 +39,14 @@ class RoutingRoom:
         library: Library,
         read: Callable[[Record], RoutingFacts],
         write: Callable[[Decision], Record],
+        shelf: Shelf,
         page: int = 500,
     ) -> None:
         self._journey = journey
         self._library = library
         self._read = read
         self._write = write
+        self._shelf = shelf
         self._page = page
         # Decided beside what waits: not again at each look at their page.
         self._ahead: frozenset[Position] = frozenset()
@@ -67,12 +70,13 @@ class RoutingRoom:
     async def _decide(self, entries: Sequence[Entry]) -> tuple[list[Decision], dict[Position, Missing]]:
         """In the order of the page, which is that of each partner's numbers; and why others must wait."""
         told = [self._told(entry) for entry in entries]
-        readable = [facts for facts in told if facts is not None]
+        await self._shelf.put(Topic.SUBMISSIONS, [one for one in told if isinstance(one, Unread)])
+        readable = [facts for facts in told if not isinstance(facts, Unread)]
         in_force = await self._library.in_force({facts.received_at for facts in readable})
         decisions: list[Decision] = []
         waiting: dict[Position, Missing] = {}
         for entry, facts in zip(entries, told, strict=True):
-            if facts is None:
+            if isinstance(facts, Unread):
                 decisions.extend(_unreadable(entry))
                 continue
             found = in_force[facts.received_at]
@@ -88,11 +92,11 @@ class RoutingRoom:
                     assert_never(found)
         return decisions, waiting
 
-    def _told(self, entry: Entry) -> RoutingFacts | None:
+    def _told(self, entry: Entry) -> RoutingFacts | Unread:
         try:
             return self._read(entry.record)
-        except Invalid:
-            return None
+        except Invalid as error:
+            return Unread(entry, error)
 
 
 def _noted(facts: RoutingFacts, decision: Decision) -> Decision:
@@ -112,13 +116,12 @@ def _without_a_book(facts: RoutingFacts, reason: str) -> Decision:
     return Decision(facts.submission, FIRST, _UNDECIDED_BY_ANY_BOOK, SetAside(reason))
 
 
-def _unreadable(entry: Entry) -> Iterator[Decision]:
-    """The key still names the submission, unless it too is damaged; then only the position is told."""
-    position = entry.position
-    log.error("record.set_aside", partition=position.partition, offset=position.offset)
-    if len(entry.record.key) == 16:
-        name = UUID(bytes=entry.record.key)
-        yield Decision(name, FIRST, _UNDECIDED_BY_ANY_BOOK, SetAside("unreadable_record"))
+def _unreadable(entry: Entry) -> list[Decision]:
+    """The key still names the submission, unless it too is damaged: then nothing is decided."""
+    name = submission_of(entry.record.key)
+    if name is None:
+        return []
+    return [Decision(name, FIRST, _UNDECIDED_BY_ANY_BOOK, SetAside("unreadable_record"))]
 
 
 def verdict_word(decision: Decision) -> str:

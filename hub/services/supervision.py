@@ -13,7 +13,6 @@ from datetime import datetime
 
 import structlog
 
-from hub.domain.errors import Invalid
 from hub.domain.silence import expected, noted
 from hub.ports.log import Record
 from hub.ports.store import News
@@ -47,12 +46,8 @@ class SupervisionRoom:
         self._told: dict[str, int] = {}
 
     def note(self, histories: Histories, record: Record, now: datetime) -> None:
-        """A line of the journal; most count for no flow."""
-        try:
-            news = self._read(record)
-        except Invalid:
-            log.error("record.set_aside", topic="journal")
-            return
+        """A line of the journal; most count for no flow. Raises Invalid for what is none."""
+        news = self._read(record)
         if news.event != COUNTED or news.procedure is None or news.subscriber is None:
             return
         flow = f"{news.procedure} {news.subscriber}"

@@ -26,6 +26,7 @@ from hub.wire.rule_book import (
     succession,
     succession_in,
 )
+from hub.wire.set_aside import read_unreadable, write_unreadable
 from hub.wire.submissions import offer_document, read_submission
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "read_news",
     "read_submission",
     "read_submission_record",
+    "read_unreadable",
     "rule_book",
     "subscription",
     "subscription_in",
@@ -52,4 +54,5 @@ __all__ = [
     "write_decision",
     "write_news",
     "write_submission",
+    "write_unreadable",
 ]

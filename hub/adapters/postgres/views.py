@@ -316,5 +316,7 @@ _COUNTS = """
     UNION ALL
     SELECT 'tray.letters', count(*) FROM tray
     UNION ALL
+    SELECT 'set_aside.records', count(*) FROM set_aside_record
+    UNION ALL
     SELECT 'deliveries.' || state, count(*) FROM delivery GROUP BY state
 """
