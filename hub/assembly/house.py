@@ -21,10 +21,11 @@ from hub.adapters.postgres.mailboxes import PostgresMailboxes
 from hub.adapters.postgres.registry import PostgresRegistry
 from hub.adapters.postgres.rule_books import PostgresRuleBooks
 from hub.adapters.postgres.tray import PostgresTray
+from hub.adapters.postgres.uploads import PostgresUploads
 from hub.adapters.system.clock import SystemClock
 from hub.assembly.files import connectors
 from hub.assembly.ground import Ground
-from hub.assembly.journey import kafka_log, schema_registry
+from hub.assembly.journey import kafka_deposits, kafka_log, schema_registry
 from hub.assembly.objects import attachment_store
 from hub.domain.retry import RetryPolicy
 from hub.entrypoints.http.app import build
@@ -34,7 +35,10 @@ from hub.entrypoints.http.rooms import Rooms, Vitals
 from hub.entrypoints.http.server import Listening
 from hub.ports.attachments import Attachments
 from hub.ports.connector import Surroundings
+from hub.ports.deposits import Deposits
 from hub.ports.log import Log
+from hub.ports.schemas import SchemaRegistry
+from hub.services.deposits import DepositRoom, Wire
 from hub.services.dispatch import DispatchRoom, Pace
 from hub.services.endpoints import EndpointRoom
 from hub.services.intake import IntakeRoom
@@ -46,14 +50,18 @@ from hub.services.registration import RegistrationRoom
 from hub.services.replay import ReplayRoom
 from hub.services.routing import RoutingRoom
 from hub.services.shelf import Shelf, ShelfRoom
-from hub.services.sweep import SweepRoom
+from hub.services.sweep import SweepRoom, UploadSweep
+from hub.services.uploads import UploadRoom
 from hub.settings import Settings
 from hub.wire import (
+    external_id_of,
     read_decision_record,
+    read_deposit,
     read_submission_record,
     read_unreadable,
     write_decision,
     write_news,
+    write_refusal,
     write_submission,
     write_unreadable,
 )
@@ -92,10 +100,23 @@ class House:
 
     @cached_property
     def framing(self) -> Framing:
+        return Framing(self.registry)
+
+    @cached_property
+    def registry(self) -> SchemaRegistry | None:
         registry = schema_registry(self.settings)
         if registry is not None:
             self._stack.push_async_callback(registry.close)
-        return Framing(registry)
+        return registry
+
+    @cached_property
+    def deposits(self) -> Deposits | None:
+        """None where the log is not Kafka."""
+        if self.settings.kafka is None:
+            return None
+        found = kafka_deposits(self.settings, self.registry)
+        self._stack.push_async_callback(found.close)
+        return found
 
     @cached_property
     def tray(self) -> PostgresTray:
@@ -125,6 +146,22 @@ class House:
     @cached_property
     def intake(self) -> IntakeRoom:
         return IntakeRoom(self.accepted, self.attachments, self.base.keyring, self.library)
+
+    @cached_property
+    def uploads(self) -> UploadRoom:
+        senders = frozenset[str]() if self.deposits is None else self.deposits.senders
+        return UploadRoom(PostgresUploads(self.base.database), self.attachments, self.base.keyring, senders)
+
+    def depositing(self, deposits: Deposits) -> DepositRoom:
+        return DepositRoom(
+            deposits,
+            self.intake,
+            PostgresUploads(self.base.database),
+            self.base.tokens,
+            self.attachments,
+            Wire(read_deposit, external_id_of, write_refusal),
+            self.settings.disk_reserve,
+        )
 
     @cached_property
     def outgoing(self) -> OutgoingRoom:
@@ -181,6 +218,9 @@ class House:
     def sweep(self) -> SweepRoom:
         return SweepRoom(self.attachments, self.accepted)
 
+    def upload_sweep(self, deposits: Deposits) -> UploadSweep:
+        return UploadSweep(PostgresUploads(self.base.database), deposits)
+
     # --- the door ---
 
     @cached_property
@@ -195,6 +235,7 @@ class House:
         """The whole HTTP API."""
         rooms = Rooms(
             intake=self.intake,
+            uploads=self.uploads,
             library=self.library,
             views=self.base.views,
             tokens=self.base.tokens,

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from hub.adapters.kafka.brokers import LATEST, Brokers
 from hub.adapters.kafka.cluster import KafkaCluster
+from hub.adapters.kafka.deposits import KafkaDeposits, Shape, deposit_topics
 from hub.adapters.kafka.framing import Framing
 from hub.adapters.kafka.groups import kafka_name
 from hub.adapters.kafka.log import KafkaLog
@@ -15,7 +16,8 @@ from hub.adapters.kafka.topics import KafkaTopic, Topics, check, create, flows, 
 from hub.adapters.registry.client import HttpSchemaRegistry, RegistryAddress
 from hub.domain.errors import SettingsError
 from hub.ports.log import Topic
-from hub.services import registration, routing
+from hub.ports.schemas import SchemaRegistry
+from hub.services import deposits, registration, routing
 from hub.services.shelf import GROUP as SHELF
 from hub.services.shelf import Shelf, Unread
 from hub.services.supervision import GROUP as SUPERVISION
@@ -26,9 +28,12 @@ from hub.wire import read_news
 
 def kafka_log(settings: Settings, framing: Framing) -> KafkaLog:
     """Raises SettingsError."""
-    session = settings.kafka_session
-    pace = Pace(session=session, grace=max(20, 2 * session))
-    return KafkaLog(_cluster(settings), _topics(settings), pace, framing)
+    return KafkaLog(_cluster(settings), _topics(settings), _pace(settings), framing)
+
+
+def kafka_deposits(settings: Settings, registry: SchemaRegistry | None) -> KafkaDeposits:
+    """Raises SettingsError."""
+    return KafkaDeposits(_cluster(settings), _shape(settings), settings.deposits, _pace(settings), registry)
 
 
 def schema_registry(settings: Settings) -> HttpSchemaRegistry | None:
@@ -39,7 +44,7 @@ def schema_registry(settings: Settings) -> HttpSchemaRegistry | None:
 
 def log_arguments(settings: Settings) -> object:
     """What clients of Kafka and of the schema registry are given; reads the certificates. Raises SettingsError."""
-    _topics(settings)
+    _all_topics(settings)
     address = _registry_address(settings)
     return _cluster(settings).arguments(), None if address is None else address.context()
 
@@ -63,11 +68,6 @@ async def differing_topics(settings: Settings) -> list[str]:
         await brokers.close()
 
 
-async def make_schemas(settings: Settings) -> list[str]:
-    """Register the published schemas that the schema registry does not have; their names. Raises SettingsError
-    or Unavailable."""
-    registry = schema_registry(settings)
-    if registry is None:
 async def written_topics(settings: Settings) -> list[str]:
     """The topics of the journey to which something was appended in their present life. Raises SettingsError
     or Unavailable."""
@@ -79,6 +79,11 @@ async def written_topics(settings: Settings) -> list[str]:
         await brokers.close()
 
 
+async def make_schemas(settings: Settings) -> list[str]:
+    """Register the published schemas that the schema registry does not have; their names. Raises SettingsError
+    or Unavailable."""
+    registry = schema_registry(settings)
+    if registry is None:
         return []
     try:
         missing = await registry.missing()
@@ -184,4 +189,14 @@ def _flows(settings: Settings) -> KafkaTopic:
 
 
 def _all_topics(settings: Settings) -> list[KafkaTopic]:
-    return [*_topics(settings).values(), _flows(settings)]
+    own = deposit_topics(_shape(settings), settings.deposits)
+    return [*_topics(settings).values(), _flows(settings), *own]
+
+
+def _shape(settings: Settings) -> Shape:
+    return Shape(settings.kafka_prefix, settings.deposits_partitions, settings.kafka_replicas, deposits.GROUP)
+
+
+def _pace(settings: Settings) -> Pace:
+    session = settings.kafka_session
+    return Pace(session=session, grace=max(20, 2 * session))

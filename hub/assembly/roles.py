@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapp
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 
 from starlette.types import ASGIApp
 
@@ -30,7 +31,7 @@ class Role(StrEnum):
     are told."""
 
     INTAKE = "intake"
-    """The whole HTTP API: what senders, partners and operators knock at."""
+    """The whole HTTP API: what senders, partners and operators knock at; and senders' topics."""
     OUTGOING = "outgoing"
     ROUTING = "routing"
     REGISTRATION = "registration"
@@ -46,6 +47,17 @@ Stopping = asyncio.Event
 
 def _refreshing(house: House, stopping: Stopping) -> Mapping[str, Life]:
     return {"refresh": lambda: workers.refresh(house.library, stopping)}
+
+
+def _intake(house: House, stopping: Stopping) -> Mapping[str, Life]:
+    lives = dict(_refreshing(house, stopping))
+    if (deposits := house.deposits) is not None:
+        room = house.depositing(deposits)
+        lives |= {
+            f"deposits of {sender}": partial(workers.take_deposits, room, deposits, sender, stopping)
+            for sender in sorted(deposits.senders)
+        }
+    return lives
 
 
 def _outgoing(house: House, stopping: Stopping) -> Mapping[str, Life]:
@@ -74,7 +86,7 @@ def _routing(house: House, stopping: Stopping) -> Mapping[str, Life]:
 
 
 def _upkeep(house: House, stopping: Stopping) -> Mapping[str, Life]:
-    return {
+    lives: dict[str, Life] = {
         "replay": lambda: workers.replay(house.replay, stopping),
         "recall": lambda: workers.recall(house.recall, stopping),
         "trim": lambda: workers.trim(house.log, stopping),
@@ -82,10 +94,15 @@ def _upkeep(house: House, stopping: Stopping) -> Mapping[str, Life]:
         "prune": lambda: workers.prune(house.rule_books, stopping),
         "sweep": lambda: workers.sweep(house.sweep, stopping),
     }
+    if (deposits := house.deposits) is not None:
+        uploads = house.upload_sweep(deposits)
+        lives["uploads"] = lambda: workers.sweep(uploads, stopping)
+        lives["deposits"] = lambda: workers.trim_deposits(deposits, stopping)
+    return lives
 
 
 _LIVES: Mapping[Role, Callable[[House, Stopping], Mapping[str, Life]]] = {
-    Role.INTAKE: _refreshing,
+    Role.INTAKE: _intake,
     Role.OUTGOING: _outgoing,
     Role.ROUTING: _routing,
     Role.REGISTRATION: lambda house, stopping: {

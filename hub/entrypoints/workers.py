@@ -14,9 +14,11 @@ from datetime import timedelta
 import structlog
 
 from hub.domain.errors import LeaseLost
+from hub.ports.deposits import Deposits
 from hub.ports.log import Log, LogReader, Topic
 from hub.ports.store import RuleBooks
 from hub.services import registration, routing, shelf
+from hub.services.deposits import DepositRoom
 from hub.services.library import Library
 from hub.services.outgoing import NewsRoom, OutgoingRoom
 from hub.services.recall import RecallRoom
@@ -24,7 +26,7 @@ from hub.services.registration import RegistrationRoom
 from hub.services.replay import ReplayRoom
 from hub.services.routing import RoutingRoom
 from hub.services.shelf import ShelfRoom
-from hub.services.sweep import SweepRoom
+from hub.services.sweep import SweepRoom, UploadSweep
 
 IDLE = 1.0
 _SWEEP_EVERY = 3600.0
@@ -34,6 +36,7 @@ _UNUSED_FOR = timedelta(days=7)
 _TRIM_EVERY = 10.0
 _LOOK_AT_LIFE_EVERY = 10.0
 _SEARCH_EVERY = 3600.0
+_GRANTED_EVERY = 5.0
 _REFRESH_EVERY = 2.0
 _LONGEST_PAUSE = 10.0
 
@@ -75,6 +78,23 @@ async def register(room: RegistrationRoom, journey: Log, stopping: Stopping) -> 
         await _pages(room.run_once, reader, stopping)
 
 
+async def take_deposits(room: DepositRoom, deposits: Deposits, sender: str, stopping: Stopping) -> None:
+    async with deposits.reader(sender) as reader:
+        while not stopping.is_set():
+            granted = await room.granted(sender)
+            if granted is None:
+                await rest(stopping, _GRANTED_EVERY)
+            else:
+                await room.run_once(sender, granted, reader, IDLE)
+
+
+async def trim_deposits(deposits: Deposits, stopping: Stopping) -> None:
+    while not stopping.is_set():
+        for sender in sorted(deposits.senders):
+            await deposits.trim(sender)
+        await rest(stopping, _TRIM_EVERY)
+
+
 async def keep_shelf(room: ShelfRoom, journey: Log, stopping: Stopping) -> None:
     async with journey.reader(Topic.SET_ASIDE, shelf.GROUP) as reader:
         await _pages(room.run_once, reader, stopping)
@@ -98,7 +118,7 @@ async def trim(journey: Log, stopping: Stopping) -> None:
         await rest(stopping, _TRIM_EVERY)
 
 
-async def sweep(room: SweepRoom, stopping: Stopping) -> None:
+async def sweep(room: SweepRoom | UploadSweep, stopping: Stopping) -> None:
     while not stopping.is_set():
         await room.run_once()
         await rest(stopping, _SWEEP_EVERY)

@@ -21,7 +21,7 @@ from hub.ports.uploads import Uploads
 UNNAMED_FOR = timedelta(days=1)
 UPLOADS_KEPT = timedelta(days=10)
 # Intake is always a moment behind: whoever waited for it to have read everything would wait for ever.
-_BEHIND = timedelta(hours=1)
+BEHIND = timedelta(hours=1)
 
 log = structlog.get_logger()
 
@@ -46,19 +46,20 @@ class SweepRoom:
 
 
 class UploadSweep:
-    """Of uploads; their files go with the other unnamed ones. `kept`: how long a deposit may name one."""
+    """Of uploads; their files go with the other unnamed ones. `behind`: how far intake may be behind a sender whose
+    uploads are forgotten all the same."""
 
-    def __init__(self, uploads: Uploads, deposits: Deposits, kept: timedelta = UPLOADS_KEPT) -> None:
+    def __init__(self, uploads: Uploads, deposits: Deposits, behind: timedelta = BEHIND) -> None:
         self._uploads = uploads
         self._deposits = deposits
-        self._kept = kept
+        self._behind = behind
 
     async def run_once(self) -> int:
         """How many files nobody names from now on. A sender whose topic cannot be asked keeps its own."""
         forgotten = 0
-        for sender, newest in (await self._uploads.newest_older_than(self._kept + _BEHIND)).items():
+        for sender, newest in (await self._uploads.newest_older_than(UPLOADS_KEPT + self._behind)).items():
             try:
-                if await self._deposits.read_before(sender, newest + self._kept):
+                if await self._deposits.read_before(sender, newest + UPLOADS_KEPT):
                     forgotten += await self._uploads.forget(sender, newest)
             except Unavailable:
                 log.warning("uploads.kept", sender=sender)

@@ -3,6 +3,7 @@
 Everything that comes in is checked here, once; a flaw names its field and its rule, never the value.
 """
 
+from hub.wire.deposits import external_id_of, read_deposit, write_refusal
 from hub.wire.reading import flaws_of, read_id, read_json
 from hub.wire.records import (
     read_decision_record,
@@ -33,6 +34,7 @@ __all__ = [
     "Items",
     "applied",
     "difference",
+    "external_id_of",
     "flaws_of",
     "items",
     "midnight",
@@ -40,6 +42,7 @@ __all__ = [
     "procedure",
     "read_change",
     "read_decision_record",
+    "read_deposit",
     "read_id",
     "read_json",
     "read_news",
@@ -53,6 +56,7 @@ __all__ = [
     "succession_in",
     "write_decision",
     "write_news",
+    "write_refusal",
     "write_submission",
     "write_unreadable",
 ]
