@@ -14,16 +14,19 @@ import structlog
 
 from hub.adapters.kafka.brokers import Brokers
 from hub.adapters.kafka.cluster import KafkaCluster
+from hub.adapters.kafka.framing import Framing
 from hub.adapters.kafka.groups import kafka_name
 from hub.adapters.kafka.log import KafkaLog
 from hub.adapters.kafka.topics import create, flows, table
+from hub.adapters.system.clock import SystemClock
 from hub.domain.errors import Unavailable
 from hub.domain.identity import Subscriber
 from hub.entrypoints import stream
 from hub.ports.log import Record, Topic
 from hub.ports.store import News
+from hub.services.shelf import Shelf, Unread
 from hub.services.supervision import COUNTED, GROUP, Silent, SupervisionRoom
-from hub.wire import read_news, write_news
+from hub.wire import read_news, write_news, write_unreadable
 from tests.kafka.rig import PACE
 
 PARTITIONS = 4
@@ -31,13 +34,14 @@ TOWNS = [Subscriber(f"2174004239{number:04d}", "74042") for number in range(6)]
 
 
 class World:
-    def __init__(self, bootstrap: str) -> None:
+    def __init__(self, bootstrap: str, framing: Framing | None = None) -> None:
         self.cluster = KafkaCluster(bootstrap)
         self.prefix = f"s{secrets.token_hex(4)}."
         required = {Topic.JOURNAL: [GROUP]}
         self.topics = table(self.prefix, PARTITIONS, 1, required, strangers=[GROUP])
         self.flows = flows(self.prefix, PARTITIONS, 1)
-        self.log = KafkaLog(self.cluster, self.topics, PACE)
+        self.framing = framing or Framing()
+        self.log = KafkaLog(self.cluster, self.topics, PACE, self.framing)
         self.told: list[Sequence[Silent]] = []
         self.routes = asyncio.Event()
 
@@ -47,6 +51,7 @@ class World:
             await asyncio.Event().wait()
 
         journal = self.topics[Topic.JOURNAL].name
+        shelf = Shelf(self.log, write_unreadable, SystemClock())
         return stream.Hosted(
             brokers=stream.Brokers(self.cluster.addresses),
             group=kafka_name(journal, GROUP),
@@ -55,6 +60,8 @@ class World:
             partitions=PARTITIONS,
             routing=routing,
             supervision=SupervisionRoom(read_news, enough=5),
+            undress=lambda dressed: self.framing.read(*dressed),
+            set_aside=lambda entry, error: shelf.put(Topic.JOURNAL, [Unread(entry, error)]),
             silent=self.told.append,
             look_every=0.5,
         )

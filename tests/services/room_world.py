@@ -26,7 +26,14 @@ from hub.services.dispatch import DispatchRoom, Pace
 from hub.services.outgoing import OutgoingRoom
 from hub.services.registration import RegistrationRoom
 from hub.services.routing import RoutingRoom
-from hub.wire import read_decision_record, read_submission_record, write_decision, write_submission
+from hub.services.shelf import Shelf
+from hub.wire import (
+    read_decision_record,
+    read_submission_record,
+    write_decision,
+    write_submission,
+    write_unreadable,
+)
 from tests.services.http_world import World
 
 POLICY = RetryPolicy((timedelta(milliseconds=50),) * 5, timedelta(seconds=5))
@@ -103,11 +110,12 @@ async def decide_all(world: World, through: Ports) -> None:
     outgoing = OutgoingRoom(through.tray, through.log, write_submission)
     while await outgoing.run_once(0):
         pass
-    routing = RoutingRoom(through.log, world.rooms.library, read_submission_record, write_decision)
+    shelf = Shelf(through.log, write_unreadable, SystemClock())
+    routing = RoutingRoom(through.log, world.rooms.library, read_submission_record, write_decision, shelf)
     async with through.log.reader(Topic.SUBMISSIONS, "routing") as reader:
         while await routing.run_once(reader, 0):
             pass
-    registration = RegistrationRoom(through.registry, read_decision_record)
+    registration = RegistrationRoom(through.registry, read_decision_record, shelf)
     async with through.log.reader(Topic.ROUTINGS, "registration") as reader:
         while await registration.run_once(reader, 0):
             pass

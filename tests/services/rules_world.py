@@ -18,6 +18,7 @@ from hub.adapters.postgres.log import PostgresLog
 from hub.adapters.postgres.registry import PostgresRegistry
 from hub.adapters.postgres.rule_books import PostgresRuleBooks
 from hub.adapters.postgres.tray import PostgresTray
+from hub.adapters.system.clock import SystemClock
 from hub.domain.decisions import Decision, Routed
 from hub.domain.identity import Subscriber
 from hub.domain.partner import made_up_siret
@@ -30,6 +31,7 @@ from hub.services.library import Library
 from hub.services.outgoing import OutgoingRoom
 from hub.services.registration import RegistrationRoom
 from hub.services.routing import RoutingRoom
+from hub.services.shelf import Shelf
 from hub.wire import (
     difference,
     items,
@@ -38,6 +40,7 @@ from hub.wire import (
     read_submission_record,
     write_decision,
     write_submission,
+    write_unreadable,
 )
 from schemas.models.rules import ProcedureIn, SubscriptionIn
 from tests.conformance.samples import submission
@@ -139,7 +142,8 @@ class Desk:
     def router(self, library: Library | None = None, log: Log | None = None) -> RoutingRoom:
         """Through another log than this desk's, if given."""
         through = self.log if log is None else log
-        return RoutingRoom(through, library or self.library(), read_submission_record, write_decision)
+        shelf = Shelf(through, write_unreadable, SystemClock())
+        return RoutingRoom(through, library or self.library(), read_submission_record, write_decision, shelf)
 
     async def route(self, router: RoutingRoom, group: str = "routing") -> None:
         """All there is, for a group of readers."""
@@ -149,7 +153,8 @@ class Desk:
 
     async def register(self) -> None:
         async with self.log.reader(Topic.ROUTINGS, "registration") as reader:
-            room = RegistrationRoom(PostgresRegistry(self.database), read_decision_record)
+            shelf = Shelf(self.log, write_unreadable, SystemClock())
+            room = RegistrationRoom(PostgresRegistry(self.database), read_decision_record, shelf)
             while await room.run_once(reader, 0):
                 pass
 

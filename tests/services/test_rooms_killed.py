@@ -14,6 +14,7 @@ import pytest
 
 from hub.adapters.postgres.ledger import PostgresLedger
 from hub.adapters.postgres.log import PostgresLog
+from hub.domain.identity import submission_id
 from hub.ports.log import Log, Topic
 from hub.services.reconciliation import ReconciliationRoom
 from tests.services.http_world import World, offer, open_world
@@ -182,7 +183,8 @@ async def test_a_record_that_cannot_be_read_is_set_aside_and_the_others_go_on(
             [
                 Record(first.content.submission.bytes, "submission.v1", b"\xff\xfe poison"),
                 Record(b"not an id", "submission.v1", b"\x00"),
-                Record(bytes(16), "other.v9", b""),
+                Record(submission_id("nobody", "1").bytes, "other.v9", b""),
+                Record(bytes(16), "submission.v1", b""),
             ],
         )
         await through.tray.discard([first.position])

@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 from hub.adapters.postgres.database import Database
 from hub.adapters.postgres.journal import PostgresJournal
 from hub.adapters.postgres.log import PostgresLog
+from hub.domain.errors import Invalid
 from hub.domain.identity import Subscriber
 from hub.domain.silence import WEEK
 from hub.ports.log import Record, Topic
@@ -43,11 +44,12 @@ def fed(room: SupervisionRoom, table: Table, records: list[Record], now: datetim
 
 def test_only_deliveries_that_were_planned_for_a_partner_are_counted() -> None:
     room, table = SupervisionRoom(read_news, enough=5), Table()
-    strange = Record(b"", "journal.v1", b"\xff")
+    with pytest.raises(Invalid):
+        room.note(table, Record(b"", "journal.v1", b"\xff"), START)
     fed(
         room,
         table,
-        [planned(START), planned(START, "delivery.parked"), planned(START, subscriber=None), strange],
+        [planned(START), planned(START, "delivery.parked"), planned(START, subscriber=None)],
         START,
     )
     assert table == {f"EtatCivil {TOWN}": {str(hour_of(START)): 1}}
