@@ -5,10 +5,10 @@ A deposit is checked as a posted submission is, by the same model: the same flaw
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from hub.domain.deposit import Deposit, Refusal
 from hub.domain.errors import Flaw, Invalid
@@ -16,8 +16,7 @@ from hub.ports.log import Record
 from hub.wire.avro import decode, encode
 from hub.wire.reading import MOST_FLAWS, flaws_of, loads
 from hub.wire.submissions import offer_document
-from schemas.models.deposits import DepositAttachmentRecord, DepositRecord, FlawRecord, RefusalRecord
-from schemas.models.submission import SubmissionIn
+from schemas.models.submission import ExternalId, SubmissionIn
 
 DEPOSIT = "deposit.v1"
 REFUSAL = "refusal.v1"
@@ -28,76 +27,61 @@ MOST_INLINE = 900_000
 
 def read_deposit(record: Record) -> Deposit:
     """Raises Invalid with every flaw."""
-    told = _shape(record)
+    told = decode(DEPOSIT, record)
     flaws = list(_flaws_of_files(told))
     posted, more = _posted(told)
     if posted is None or flaws or more:
         raise Invalid(*flaws, *more)
+    files = list(enumerate(told["attachments"], start=1))
     return Deposit(
-        sender=told.sender,
+        sender=told["sender"],
         external_id=posted.external_id,
         document=offer_document(posted),
-        contents={
-            number: file.content
-            for number, file in enumerate(told.attachments, start=1)
-            if file.content is not None
-        },
-        upload=told.upload,
-        uploaded={
-            number: file.uploaded
-            for number, file in enumerate(told.attachments, start=1)
-            if file.uploaded is not None
-        },
+        contents={number: file["content"] for number, file in files if file["content"] is not None},
+        upload=told["upload"],
+        uploaded={number: file["uploaded"] for number, file in files if file["uploaded"] is not None},
     )
 
 
 def external_id_of(record: Record) -> str | None:
     """What a record that may have flaws calls itself, where that is a name it may have."""
     try:
-        name = _shape(record).external_id
-    except Invalid:
+        return _NAME.validate_python(decode(DEPOSIT, record)["external_id"])
+    except (Invalid, ValidationError):
         return None
-    return name if 1 <= len(name) <= 100 and all("!" <= sign <= "~" for sign in name) else None
 
 
 def write_refusal(refusal: Refusal) -> Record:
-    record = RefusalRecord(
-        partition=refusal.partition,
-        offset=refusal.offset,
-        external_id=refusal.external_id,
-        problem=refusal.problem,
-        flaws=[
-            FlawRecord(field=flaw.field, rule=flaw.rule, detail=flaw.detail)
+    told = {
+        "partition": refusal.partition,
+        "offset": refusal.offset,
+        "external_id": refusal.external_id,
+        "problem": refusal.problem,
+        "flaws": [
+            {"field": flaw.field, "rule": flaw.rule, "detail": flaw.detail}
             for flaw in refusal.flaws[:MOST_FLAWS]
         ],
-    )
-    return Record((refusal.external_id or "").encode(), REFUSAL, encode(REFUSAL, record.model_dump()))
+    }
+    return Record((refusal.external_id or "").encode(), REFUSAL, encode(REFUSAL, told))
 
 
-def _shape(record: Record) -> DepositRecord:
-    told = decode(DEPOSIT, record)
-    try:
-        return DepositRecord.model_validate(told)
-    except ValidationError as error:
-        raise Invalid(*flaws_of(error)) from None
+_NAME: TypeAdapter[str] = TypeAdapter(ExternalId)
+_ELSEWHERE = ("content", "uploaded")
 
 
-def _posted(told: DepositRecord) -> tuple[SubmissionIn | None, list[Flaw]]:
+def _posted(told: Mapping[str, Any]) -> tuple[SubmissionIn | None, list[Flaw]]:
     """As it would have been posted; or its flaws."""
     try:
-        content = None if told.content is None else loads(told.content)
+        content = None if told["content"] is None else loads(told["content"])
     except (ValueError, RecursionError):
         return None, [Flaw("/content", "json", "this is not well-formed JSON")]
-    described: dict[str, Any] = {
-        "external_id": told.external_id,
-        "procedure": told.procedure,
-        "facts": {
-            name: value if isinstance(value, str) else value.model_dump()
-            for name, value in told.facts.items()
-        },
-        "applicant": None if told.applicant is None else told.applicant.model_dump(),
+    described = {
+        **{name: told[name] for name in ("external_id", "procedure", "facts", "applicant")},
         "content": content,
-        "attachments": [file.model_dump(exclude={"content", "uploaded"}) for file in told.attachments],
+        "attachments": [
+            {name: value for name, value in file.items() if name not in _ELSEWHERE}
+            for file in told["attachments"]
+        ],
     }
     try:
         return SubmissionIn.model_validate(described), []
@@ -105,25 +89,19 @@ def _posted(told: DepositRecord) -> tuple[SubmissionIn | None, list[Flaw]]:
         return None, flaws_of(error)
 
 
-def _flaws_of_files(told: DepositRecord) -> Iterator[Flaw]:
-    inline = len(told.content or "") + sum(len(file.content or b"") for file in told.attachments)
+def _flaws_of_files(told: Mapping[str, Any]) -> Iterator[Flaw]:
+    inline = len(told["content"] or "") + sum(len(file["content"] or b"") for file in told["attachments"])
     if inline > MOST_INLINE:
         yield Flaw("", "too_large", f"a deposit carries at most {MOST_INLINE} bytes: upload its files first")
     taken: set[int] = set()
-    for index, file in enumerate(told.attachments):
-        yield from _flaws_of_file(f"/attachments/{index}", file, told, taken)
-
-
-def _flaws_of_file(
-    where: str, file: DepositAttachmentRecord, told: DepositRecord, taken: set[int]
-) -> Iterator[Flaw]:
-    if file.content is not None and file.uploaded is not None:
-        yield Flaw(where, "two_files", "its bytes are here or in the upload, not in both")
-    elif file.uploaded is not None and told.upload is None:
-        yield Flaw("/upload", "missing", "a file is said to be uploaded, and no upload is named")
-    elif file.uploaded is not None and file.uploaded in taken:
-        yield Flaw(f"{where}/uploaded", "used_twice", "a file of an upload is one attachment")
-    elif file.content is None and file.uploaded is None:
-        yield Flaw(where, "missing_file", "`content` carries its bytes, or `uploaded` names them")
-    if file.uploaded is not None:
-        taken.add(file.uploaded)
+    for index, file in enumerate(told["attachments"]):
+        content, uploaded, where = file["content"], file["uploaded"], f"/attachments/{index}"
+        if content is None and uploaded is None:
+            yield Flaw(where, "missing_file", "`content` carries its bytes, or `uploaded` names them")
+        elif content is not None and uploaded is not None:
+            yield Flaw(where, "two_files", "its bytes are here or in the upload, not in both")
+        elif uploaded is not None and told["upload"] is None:
+            yield Flaw("/upload", "missing", "a file is said to be uploaded, and no upload is named")
+        elif uploaded in taken:
+            yield Flaw(f"{where}/uploaded", "used_twice", "a file of an upload is one attachment")
+        taken |= {uploaded} - {None}

@@ -154,8 +154,10 @@ def _example(avro: Any) -> Any:
             return datetime(2026, 1, 1, tzinfo=UTC)
         case ["null", other]:
             return _example(other)
+        case [first, *_]:
+            return _example(first)
         case _:
-            return {"string": "é", "int": 7, "boolean": True}[avro]
+            return {"string": "é", "int": 7, "long": 7, "bytes": b"\0", "boolean": True}[avro]
 
 
 @pytest.mark.parametrize("newer", sorted(published()))

@@ -109,7 +109,7 @@ class Site:
         )
         await consumer.start()
         try:
-            found = []
+            found: list[Any] = []
             (end,) = (await consumer.end_offsets(consumer.assignment())).values()
             while len(found) < end:
                 record = await consumer.getone()
