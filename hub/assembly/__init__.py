@@ -15,7 +15,14 @@ from hub.adapters.rules.vintages import update as update_territory
 from hub.assembly.checking import faults, findings
 from hub.assembly.files import declared_rules, rules_folder
 from hub.assembly.ground import Ground, ground, has_store
-from hub.assembly.journey import differing_topics, make_schemas, make_topics, missing_schemas
+from hub.assembly.journey import (
+    differing_topics,
+    excessive_rights,
+    give_rights,
+    make_schemas,
+    make_topics,
+    missing_schemas,
+)
 from hub.assembly.relocation import Relocated, relocate, reopen
 from hub.assembly.roles import Role, Running, run, settle_memory
 
@@ -27,9 +34,11 @@ __all__ = [
     "Running",
     "declared_rules",
     "differing_topics",
+    "excessive_rights",
     "faults",
     "fetched",
     "findings",
+    "give_rights",
     "ground",
     "has_store",
     "list_vintages",

@@ -7,11 +7,12 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from hub.adapters.kafka.brokers import LATEST, Brokers
 from hub.adapters.kafka.cluster import KafkaCluster
-from hub.adapters.kafka.deposits import KafkaDeposits, Shape, deposit_topics
+from hub.adapters.kafka.deposits import KafkaDeposits, Shape, deposit_topics, principal_of, rights_of
 from hub.adapters.kafka.framing import Framing
 from hub.adapters.kafka.groups import kafka_name
 from hub.adapters.kafka.log import KafkaLog
 from hub.adapters.kafka.log_reader import Pace
+from hub.adapters.kafka.rights import give, writers
 from hub.adapters.kafka.topics import KafkaTopic, Topics, check, create, flows, table
 from hub.adapters.registry.client import HttpSchemaRegistry, RegistryAddress
 from hub.domain.errors import SettingsError
@@ -66,6 +67,40 @@ async def differing_topics(settings: Settings) -> list[str]:
         return await check(brokers, _all_topics(settings))
     finally:
         await brokers.close()
+
+
+async def give_rights(settings: Settings) -> list[str]:
+    """What senders need to write deposits and read refusals, where brokers ask for it: a sentence for each right
+    that was missing. Raises SettingsError or Unavailable."""
+    brokers = Brokers(_cluster(settings))
+    try:
+        wanted = [right for sender in settings.deposits for right in rights_of(_shape(settings), sender)]
+        return [str(right) for right in await give(brokers, wanted)]
+    finally:
+        await brokers.close()
+
+
+async def excessive_rights(settings: Settings) -> list[str]:
+    """A sentence for each principal that may write where it must not: into a sender's topic, if it is neither that
+    sender nor this hub; into the hub's own, if it is a sender or anybody. Raises SettingsError or Unavailable."""
+    shape = _shape(settings)
+    senders = {principal_of(sender): shape.deposits(sender).name for sender in settings.deposits}
+    if not senders:
+        return []
+    own = {f"User:{settings.kafka_user}"}
+    found = []
+    brokers = Brokers(_cluster(settings))
+    try:
+        for topic in _all_topics(settings):
+            there = await writers(brokers, topic.name)
+            if topic.foreign:
+                wrong = {one for one in there - own if senders.get(one) != topic.name}
+            else:
+                wrong = there & {*senders, "User:*"}
+            found += [f"{one} may write into {topic.name}, and must not" for one in sorted(wrong)]
+    finally:
+        await brokers.close()
+    return found
 
 
 async def written_topics(settings: Settings) -> list[str]:

@@ -15,6 +15,7 @@ from hub.adapters.kafka.cluster import KafkaCluster
 from hub.adapters.kafka.framing import Framing, Headers
 from hub.adapters.kafka.log import KafkaRecords
 from hub.adapters.kafka.log_reader import Pace
+from hub.adapters.kafka.rights import Right, reads, writes
 from hub.adapters.kafka.topics import KafkaTopic
 from hub.domain.deposit import may_have_a_topic
 from hub.domain.errors import SettingsError
@@ -57,6 +58,17 @@ def deposit_topics(shape: Shape, senders: Iterable[str]) -> list[KafkaTopic]:
             )
         found += [shape.deposits(sender), shape.refused(sender)]
     return found
+
+
+def rights_of(shape: Shape, sender: str) -> list[Right]:
+    """What this sender needs, under the name that Kafka has for it: writing the one topic, reading the other."""
+    principal = principal_of(sender)
+    written, refused = shape.deposits(sender).name, shape.refused(sender).name
+    return [writes(principal, written), *reads(principal, refused)]
+
+
+def principal_of(sender: str) -> str:
+    return f"User:{sender}"
 
 
 class KafkaDeposits:
