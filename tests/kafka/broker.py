@@ -177,7 +177,7 @@ class Brokers:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=_die_with_the_parent,
+                preexec_fn=die_with_the_parent,
             )
 
     def _wait(self, node: _Node) -> None:
@@ -230,24 +230,31 @@ def _tail(path: Path) -> bytes:
 
 @functools.cache
 def jars() -> Path:
-    """The folder with all of them. It is renamed when it is complete, so that half of it is never used."""
+    """The folder with all of them."""
+    return fetched("kafka", _POM, _COPY)
+
+
+def fetched(name: str, pom: Path, goal: str) -> Path:
+    """The folder with what this pom names. It is renamed when it is complete, so that half of it is never used."""
     if shutil.which("java") is None:
-        pytest.skip("no Java runtime here to start Apache Kafka with: `make system` installs it")
+        pytest.skip(f"no Java runtime here to start {name} with: `make system` installs it")
     if shutil.which("mvn") is None:
-        pytest.skip("no Maven here to fetch Apache Kafka with: `make system` installs it")
-    digest = hashlib.sha256(_POM.read_bytes()).hexdigest()[:12]
-    complete = Path(sys.prefix) / f"kafka-{digest}"
+        pytest.skip(f"no Maven here to fetch {name} with: `make system` installs it")
+    digest = hashlib.sha256(pom.read_bytes()).hexdigest()[:12]
+    complete = Path(sys.prefix) / f"{name}-{digest}"
     if not complete.is_dir():
-        part = Path(tempfile.mkdtemp(prefix="kafka-part-", dir=sys.prefix))
-        fetched = subprocess.run(
-            ["mvn", "-q", "-B", "-f", str(_POM), _COPY, f"-DoutputDirectory={part}"],
+        part = Path(tempfile.mkdtemp(prefix=f"{name}-part-", dir=sys.prefix))
+        # Else what it unpacked is noted beside the pom.
+        notes = f"-DmarkersDirectory={part}/.fetched"
+        done = subprocess.run(
+            ["mvn", "-q", "-B", "-f", str(pom), goal, f"-DoutputDirectory={part}", notes],
             capture_output=True,
             timeout=600,
             check=False,
         )
-        if fetched.returncode:
+        if done.returncode:
             shutil.rmtree(part)
-            pytest.skip("Maven could not fetch the jars of Apache Kafka")
+            pytest.skip(f"Maven could not fetch {name}")
         try:
             part.rename(complete)
         except OSError:
@@ -275,7 +282,7 @@ def _free_ports(count: int) -> list[int]:
     return list(found)
 
 
-def _die_with_the_parent() -> None:
+def die_with_the_parent() -> None:
     """Also when the test run is killed. Where the system cannot, it ends only when the run ends by itself."""
     if sys.platform == "linux":
         parent_died = 1
