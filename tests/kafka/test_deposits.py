@@ -23,6 +23,9 @@ import pytest
 import pytest_asyncio
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer  # type: ignore[import-untyped]
 from aiokafka.errors import MessageSizeTooLargeError  # type: ignore[import-untyped]
+from aiokafka.record.default_records import (  # type: ignore[import-untyped]
+    _DefaultRecordBatchBuilderPy as DefaultRecordBatchBuilder,
+)
 
 from hub.adapters.kafka.brokers import Brokers
 from hub.adapters.kafka.cluster import KafkaCluster
@@ -43,6 +46,8 @@ from tests.services.http_world import OTHER_SENDER, SENDER, World, attachment, o
 from tests.services.room_world import Killed
 
 SCHEMA = [("schema", b"deposit.v1")]
+PARTITION = 0
+"""That of the key `k`, of two."""
 
 
 def deposit(files: Sequence[bytes] = (), external_id: str = "dossier-1", **more: Any) -> dict[str, Any]:
@@ -261,6 +266,32 @@ async def test_bytes_that_are_no_deposit_are_refused_by_their_place_and_the_topi
     assert {flaw["rule"] for told in refusals for flaw in told["flaws"]} == {"avro", "schema"}
     assert await site.accepted() == [(SENDER, "P-1")]
     assert "Secrete" not in caplog.text + repr(refusals)
+
+
+class Latin(str):
+    """A header's name as a client may write it that does not care for UTF-8."""
+
+    def encode(self, *_: object) -> bytes:
+        return str.encode(self, "latin-1")
+
+
+async def test_a_header_whose_name_nobody_can_read_stops_no_other_deposit(site: Site) -> None:
+    """With all that follows it in its batch: no client can read those."""
+    await site.write(deposit([], "H-1"))
+    batch = site.producer.create_batch()
+    batch._builder = DefaultRecordBatchBuilder(2, 0, False, -1, -1, -1, 1 << 20)
+    for name, header in (("H-2", "x"), ("H-3", Latin("é")), ("H-4", "x")):
+        batch.append(
+            key=b"k", value=encoded(deposit([], name)), timestamp=None, headers=[*SCHEMA, (header, b"")]
+        )
+    await (await site.producer.send_batch(batch, site.shape.deposits(SENDER).name, partition=PARTITION))
+    await site.write(deposit([], "H-5"))
+    await site.read(5)
+    assert await site.accepted() == [(SENDER, name) for name in ("H-1", "H-2", "H-5")]
+    assert [(told["partition"], told["offset"]) for told in await site.refusals()] == [
+        (PARTITION, 2),
+        (PARTITION, 3),
+    ]
 
 
 async def test_what_is_small_only_while_it_is_compressed_is_not_taken_by_the_broker(site: Site) -> None:

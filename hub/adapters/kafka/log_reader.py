@@ -28,6 +28,7 @@ from hub.adapters.kafka.brokers import EARLIEST, Brokers
 from hub.adapters.kafka.cluster import KafkaCluster, is_refusal, refused, served
 from hub.adapters.kafka.framing import Framing, Unlearned
 from hub.adapters.kafka.groups import Groups, Member, NotAMember
+from hub.adapters.kafka.poison import POISON, past_poison
 from hub.adapters.kafka.topics import LARGEST
 from hub.domain.errors import HubError, LeaseLost, SettingsError, Unavailable
 from hub.domain.watermark import Watermark
@@ -159,16 +160,25 @@ class KafkaLogReader:
                     if not ready:
                         await asyncio.sleep(min(self._pace.heartbeat, 1))
                         return {}
-                    found: Mapping[Any, Sequence[Any]] = await self._consumer.getmany(
-                        *ready, timeout_ms=int(max(until - loop.time(), 0) * 1000), max_records=limit
-                    )
-                    return found
+                    return await self._page(ready, limit, max(until - loop.time(), 0))
                 except (kafka.KafkaError, kafka.ConsumerStoppedError) as error:
                     raise self._failed(error) from error
                 finally:
                     self._reading.discard(turn)
         except TimeoutError:
             return {}
+
+    async def _page(self, ready: Sequence[Any], limit: int, seconds: float) -> Mapping[Any, Sequence[Any]]:
+        try:
+            found: Mapping[Any, Sequence[Any]] = await self._consumer.getmany(
+                *ready, timeout_ms=int(seconds * 1000), max_records=limit
+            )
+        except POISON:
+            mine = [one for one in ready if one.partition in self._held.keys() & self._assigned]
+            return await past_poison(
+                self._consumer, {one: self._held[one.partition].next_offset for one in mine}
+            )
+        return found
 
     async def _undressed(self, page: Mapping[Any, Sequence[Any]]) -> list[Entry]:
         """Handed out; none of it, if something had to be asked first. Raises Unavailable, SettingsError."""
