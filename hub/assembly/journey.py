@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from hub.adapters.kafka.brokers import LATEST, Brokers
 from hub.adapters.kafka.cluster import KafkaCluster
@@ -52,9 +52,13 @@ def log_arguments(settings: Settings) -> object:
 
 async def make_topics(settings: Settings) -> list[str]:
     """Those that are missing; their names. Raises SettingsError or Unavailable."""
+    return await _make(settings, _all_topics(settings))
+
+
+async def _make(settings: Settings, topics: Iterable[KafkaTopic]) -> list[str]:
     brokers = Brokers(_cluster(settings))
     try:
-        return await create(brokers, _all_topics(settings))
+        return await create(brokers, topics)
     finally:
         await brokers.close()
 
@@ -161,14 +165,17 @@ async def stream_router(
         cluster.password or "",
         cluster.mechanism,
     )
-    journal = _topics(settings)[Topic.JOURNAL].name
+    journal, flows_kept = _topics(settings)[Topic.JOURNAL], _flows(settings)
+    # It makes none by itself, and without them it would end, again and again.
+    await _make(settings, [journal, flows_kept])
     await stream.host(
         stream.Hosted(
             brokers=brokers,
-            group=kafka_name(journal, SUPERVISION),
-            journal=journal,
-            flows=_flows(settings).name,
+            group=kafka_name(journal.name, SUPERVISION),
+            journal=journal.name,
+            flows=flows_kept.name,
             partitions=settings.kafka_partitions,
+            session=settings.kafka_session,
             routing=routed,
             supervision=SupervisionRoom(read_news, settings.silence),
             undress=lambda dressed: framing.read(*dressed),

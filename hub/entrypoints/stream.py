@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import faust
 import structlog
-from faust.types import StreamT
+from faust.types import ServiceT, StreamT
 
 from hub.domain.errors import Invalid, SettingsError, Unavailable
 from hub.ports.log import Entry, Position, Record
@@ -49,7 +49,8 @@ class Brokers:
 @dataclass(frozen=True, slots=True)
 class Hosted:
     """`group` reads the topic `journal`, which has so many `partitions`; `flows` is the compacted topic, with as
-    many, in which the table of flows is kept. `routing` runs until it is stopped. `undress` makes a record of what
+    many, in which the table of flows is kept. A member of the group that says nothing for `session` seconds is
+    dead. `routing` runs until it is stopped. `undress` makes a record of what
     Kafka has, and `set_aside` is told of one that is no line of the journal: both are asked again while they
     raise Unavailable or SettingsError. `silent` is told all flows that are, every few minutes."""
 
@@ -58,6 +59,7 @@ class Hosted:
     journal: str
     flows: str
     partitions: int
+    session: float
     routing: Callable[[], Awaitable[None]]
     supervision: SupervisionRoom
     undress: Callable[[Dressed], Awaitable[Record]]
@@ -89,6 +91,8 @@ def build(hosted: Hosted) -> faust.App:
         topic_allow_declare=False,
         topic_disable_leader=True,
         topic_partitions=hosted.partitions,
+        broker_session_timeout=hosted.session,
+        broker_heartbeat_interval=hosted.session / 10,
         consumer_auto_offset_reset="earliest",
         stream_wait_empty=False,
     )
@@ -127,7 +131,7 @@ def build(hosted: Hosted) -> faust.App:
                 await _until_answered(hosted.set_aside, entry, error)
 
     app.agent(journal, name="flows")(count)
-    app.service(_routing(hosted.routing))
+    app.boot_strategy = _Boot(app, _routing(hosted.routing))
     app.service(_looking(hosted, flows))
     app.finalize()
     return app
@@ -152,6 +156,19 @@ def _credentials(brokers: Brokers) -> faust.SASLCredentials | faust.SSLCredentia
             mechanism=brokers.mechanism,
         )
     return None if brokers.context is None else faust.SSLCredentials(brokers.context)
+
+
+class _Boot(faust.App.BootStrategy):
+    """Routing first, and by itself: a service that is added to an app begins when the app has its partitions and
+    its tables, and for those it waits until a member that was killed counts as dead."""
+
+    def __init__(self, app: faust.App, routing: type[faust.Service]) -> None:
+        super().__init__(app)
+        self._routing = routing
+
+    def server(self) -> Iterable[ServiceT]:
+        yield self._routing(loop=self.app.loop, beacon=self.app.beacon)
+        yield from super().server()
 
 
 def _routing(life: Callable[[], Awaitable[None]]) -> type[faust.Service]:

@@ -58,6 +58,7 @@ class World:
             journal=journal,
             flows=self.flows.name,
             partitions=PARTITIONS,
+            session=PACE.session,
             routing=routing,
             supervision=SupervisionRoom(read_news, enough=5),
             undress=lambda dressed: self.framing.read(*dressed),
