@@ -54,12 +54,12 @@ from hub.services.sweep import SweepRoom, UploadSweep
 from hub.services.uploads import UploadRoom
 from hub.settings import Settings
 from hub.wire import (
+    DecisionWriter,
+    SubmissionReader,
     external_id_of,
     read_decision_record,
     read_deposit,
-    read_submission_record,
     read_unreadable,
-    write_decision,
     write_news,
     write_refusal,
     write_submission,
@@ -177,7 +177,10 @@ class House:
 
     @cached_property
     def routing(self) -> RoutingRoom:
-        return RoutingRoom(self.log, self.library, read_submission_record, write_decision, self.shelf)
+        read, writer = SubmissionReader().read, DecisionWriter()
+        if self.settings.kafka is None:
+            return RoutingRoom(self.log, self.library, read, writer, self.shelf)
+        return RoutingRoom(self.log, self.library, read, writer, self.shelf, page=2000, ahead=4)
 
     @cached_property
     def registration(self) -> RegistrationRoom:

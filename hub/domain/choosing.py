@@ -128,7 +128,7 @@ def _grants(found: Sequence[tuple[PlannedRule, Chosen]]) -> tuple[Grant, ...]:
     each = [(subscriber, reasons, rule) for rule, chosen in found for subscriber, reasons in chosen]
     if len(each) == 1:
         ((subscriber, reasons, rule),) = each
-        return (Grant(subscriber, reasons, rule.mailbox, rule.alone),)
+        return (Grant(subscriber, reasons, rule.mailbox, rule.alone, []),)
     each.sort(key=_BY_SUBSCRIBER)
     return tuple(_grant(subscriber, list(those)) for subscriber, those in groupby(each, _BY_SUBSCRIBER))
 
@@ -145,6 +145,7 @@ def _grant(
         tuple(dict.fromkeys(reason for _, reasons, _ in those for reason in reasons)),
         all(rule.mailbox for _, _, rule in those),
         tuple(rule for _, _, rule in those),
+        [],
     )
 
 
@@ -228,7 +229,10 @@ def _by_way_of(resolution: Resolution, chosen: Chosen) -> Chosen:
         return chosen
     led = tuple(map(str, resolution.steps))
     return tuple(
-        (subscriber, tuple(reason._replace(steps=led + reason.steps) for reason in reasons))
+        (
+            subscriber,
+            tuple([Reason(one.rule, one.recipient, one.subscription, led + one.steps) for one in reasons]),
+        )
         for subscriber, reasons in chosen
     )
 
@@ -238,20 +242,19 @@ def _by_way_of(resolution: Resolution, chosen: Chosen) -> Chosen:
 
 def _dates(rule: PlannedRule, on: Situation) -> Iterator[datetime]:
     """Those by which `find` may come to something else, with this rule at these places."""
-    answers: list[Answer | None] = [rule.anywhere]
+    if rule.anywhere is not None:
+        yield from rule.anywhere.dates
     resolution = on.places.get(rule.fact)
-    if resolution is not None:
-        for period in _handed(on.plan, resolution.around):
+    if resolution is None:
+        return
+    around = resolution.around
+    if on.plan.handed is not None:
+        for period in _handed(on.plan, around):
             yield from (period.since, period.until)
-        answers += [rule.answers.get(resolution.around[slot]) for slot in rule.slots]
-    unsure = (answer for answer in answers if answer is not None and answer.sure is None)
-    for candidate in (candidate for answer in unsure for candidate in answer.candidates):
-        if candidate.subscription is not None:
-            yield from (candidate.subscription.period.since, candidate.subscription.period.until)
-        subscriber = candidate.subscriber
-        while (succession := on.plan.successions.get(subscriber)) is not None:
-            yield succession.since
-            subscriber = succession.subscriber
+    for slot in rule.slots:
+        answer = rule.answers.get(around[slot])
+        if answer is not None and answer.dates:
+            yield from answer.dates
 
 
 def _where(rule: PlannedRule, applies: bool, places: Mapping[str, Resolution]) -> str:

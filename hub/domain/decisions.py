@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 from uuid import UUID
 
-from hub.domain.identity import Subscriber
+from hub.domain.identity import ParcelKind, Subscriber, delivery_id
 
 # These are made by the million: tuples with names, a third of a dataclass's price.
 
@@ -56,6 +56,10 @@ class SetAside:
 Verdict = Routed | Unroutable | SetAside
 
 
+FIRST = 1
+"""The number of the decision that every submission gets, and the revision of what it plans."""
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
     """The `number`-th decision of a submission (from 1), by rule-book snapshot `snapshot`. `deliveries` are
@@ -66,6 +70,16 @@ class Decision:
     snapshot: int
     verdict: Verdict
     deliveries: tuple[UUID, ...] = ()
+
+    @classmethod
+    def first(cls, submission: UUID, snapshot: int, verdict: Verdict) -> Decision:
+        """With the names that follow from whom it is for."""
+        recipients = verdict.recipients if isinstance(verdict, Routed) else ()
+        names = tuple(
+            delivery_id(submission, recipient.subscriber, ParcelKind.SUBMISSION, FIRST)
+            for recipient in recipients
+        )
+        return cls(submission, FIRST, snapshot, verdict, names)
 
     def named(self) -> Iterator[tuple[UUID, Recipient]]:
         """Each delivery with its recipient."""

@@ -8,45 +8,62 @@ the lines of `match` are few and plain because a national register passes throug
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from uuid import UUID
 
 from hub.domain.choosing import Situation, Trace, choose
 from hub.domain.decisions import Decision, Recipient, Routed, SetAside, Verdict
-from hub.domain.identity import ParcelKind, delivery_id
 from hub.domain.plans import Choice, Grant, Places, Plan, PlannedRule
 from hub.domain.rule_book import RuleBook, Snapshot
 from hub.domain.rules import Rule
-from hub.domain.submission import AttachmentFacts, RoutingFacts
+from hub.domain.submission import AttachmentFacts, Brief, RoutingFacts
 from hub.domain.territory import Resolution, Territory
 
-FIRST = 1
+Asked = RoutingFacts | Brief
 
-_UNKNOWN_PROCEDURE = SetAside("unknown_procedure")
+_UNKNOWN_PROCEDURE = Choice((), SetAside("unknown_procedure"), None)
 _NOWHERE = Choice((), SetAside("unknown_place"), None)
 
 
 def decide(submission: RoutingFacts, snapshot: Snapshot) -> Decision:
     """The first decision of a submission: the same for ever, whoever asks, whenever."""
-    verdict = match(submission, snapshot.book)
-    return Decision(submission.submission, FIRST, snapshot.number, verdict, _names(submission, verdict))
+    return Decision.first(submission.submission, snapshot.number, match(submission, snapshot.book))
 
 
-def _names(submission: RoutingFacts, verdict: Verdict) -> tuple[UUID, ...]:
-    if not isinstance(verdict, Routed):
-        return ()
-    return tuple(
-        delivery_id(submission.submission, recipient.subscriber, ParcelKind.SUBMISSION, FIRST)
-        for recipient in verdict.recipients
-    )
-
-
-def match_all(submissions: Iterable[RoutingFacts], book: RuleBook) -> list[Verdict]:
+def match_all(submissions: Iterable[Asked], book: RuleBook) -> list[Verdict]:
     """One verdict for each, in order."""
     return [match(submission, book) for submission in submissions]
 
 
-def match(submission: RoutingFacts, book: RuleBook, trace: Trace | None = None) -> Verdict:
+def match(submission: Asked, book: RuleBook, trace: Trace | None = None) -> Verdict:
     """The verdict, and with it whom, which files, by which rule, subscription and steps."""
+    found = chosen(submission, book, trace)
+    files = submission.attachments
+    if isinstance(found, Grant):
+        # What most come to, without a call.
+        subscriber, reasons, mailbox, rules, _ = found
+        numbers = rules[0].files.get(files)
+        if numbers is None:
+            numbers = numbers_of(rules, files)
+        return _new(Routed, ((_new(Recipient, (subscriber, numbers, reasons, mailbox)),),))
+    if found.verdict is not None:
+        return found.verdict
+    return _new(Routed, (tuple([_recipient(grant, files) for grant in found.grants]),))
+
+
+_new = tuple.__new__
+"""A named tuple's own constructor costs three times as much."""
+
+
+def _recipient(grant: Grant, files: tuple[AttachmentFacts, ...]) -> Recipient:
+    subscriber, reasons, mailbox, rules, _ = grant
+    return _new(Recipient, (subscriber, numbers_of(rules, files), reasons, mailbox))
+
+
+# --- whom ---------------------------------------------------------------------------------------------
+
+
+def chosen(submission: Asked, book: RuleBook, trace: Trace | None = None) -> Choice | Grant:
+    """Whom, whatever the files. One subscriber for ever is its grant alone. Those who say the same are given
+    the very same answer, as long as it is remembered."""
     plan = book.plans.get(submission.procedure)
     if plan is None:
         return _UNKNOWN_PROCEDURE
@@ -64,37 +81,16 @@ def match(submission: RoutingFacts, book: RuleBook, trace: Trace | None = None) 
     said: Places = tuple(map(facts.get, plan.place_facts)) if name is None else facts.get(name)
     known = plan.known.get(not_apply)
     found = None if known is None else known.get(said)
-    if isinstance(found, Grant):
-        if trace is None:
-            # What most come to, without a call.
-            subscriber, reasons, mailbox, rules = found
-            numbers = rules[0].files.get(submission.attachments)
-            if numbers is not None:
-                return _new(Routed, ((_new(Recipient, (subscriber, numbers, reasons, mailbox)),),))
-            return _new(Routed, ((_recipient(found, submission.attachments),),))
-        found = None
-    if found is None or trace is not None or not (found.period is None or found.period.holds(at)):
-        found = _choose(submission, book, plan, not_apply, said, trace)
-    if found.verdict is not None:
-        return found.verdict
-    files = submission.attachments
-    return _new(Routed, (tuple([_recipient(grant, files) for grant in found.grants]),))
-
-
-def _recipient(grant: Grant, files: tuple[AttachmentFacts, ...]) -> Recipient:
-    subscriber, reasons, mailbox, rules = grant
-    numbers = rules[0].files.get(files) if len(rules) == 1 else None
-    if numbers is None:
-        numbers = _files(rules, files)
-    return _new(Recipient, (subscriber, numbers, reasons, mailbox))
-
-
-_new = tuple.__new__
-"""A named tuple's own constructor costs three times as much."""
+    if found is not None and trace is None:
+        if isinstance(found, Grant):
+            return found
+        if found.period is None or found.period.holds(at):
+            return found
+    return _choose(submission, book, plan, not_apply, said, trace)
 
 
 def _choose(
-    submission: RoutingFacts,
+    submission: Asked,
     book: RuleBook,
     plan: Plan,
     not_apply: int,
@@ -106,11 +102,11 @@ def _choose(
     if places is None:
         return _NOWHERE
     choice = choose(Situation(plan, places, not_apply, submission.received_at, trace))
-    _remember(plan, not_apply, said, choice)
+    _remember(book, plan, not_apply, said, choice)
     return choice
 
 
-def _read(submission: RoutingFacts, plan: Plan, territory: Territory) -> dict[str, Resolution] | None:
+def _read(submission: Asked, plan: Plan, territory: Territory) -> dict[str, Resolution] | None:
     """The places it says; None when one of them means nothing."""
     found: dict[str, Resolution] = {}
     for name in plan.place_facts:
@@ -123,26 +119,34 @@ def _read(submission: RoutingFacts, plan: Plan, territory: Territory) -> dict[st
     return found
 
 
-def _remember(plan: Plan, not_apply: int, said: Places, choice: Choice) -> None:
-    if sum(map(len, plan.known.values())) >= MOST_CHOICES:
-        plan.known.clear()
+def _remember(book: RuleBook, plan: Plan, not_apply: int, said: Places, choice: Choice) -> None:
+    if book.memory.choices >= MOST_CHOICES:
+        for each in book.plans.values():
+            each.known.clear()
+        book.memory.choices = 0
+    book.memory.choices += 1
     for_ever = choice.period is None and len(choice.grants) == 1 and len(choice.grants[0].rules) == 1
     plan.known.setdefault(not_apply, {})[said] = choice.grants[0] if for_ever else choice
 
 
-MOST_CHOICES = 5_000
-"""For one plan: communes where most people live, and little enough for a router that holds dozens of plans."""
+MOST_CHOICES = 240_000
+"""For a rule book: some weeks of a country's submissions, in 60 MB."""
 
 
 # --- what each gets -----------------------------------------------------------------------------------
 
 
-def _files(rules: Sequence[PlannedRule], files: tuple[AttachmentFacts, ...]) -> tuple[int, ...]:
+def numbers_of(rules: Sequence[PlannedRule], files: tuple[AttachmentFacts, ...]) -> tuple[int, ...]:
     """The numbers of those that any of these rules gives, in their order."""
-    for rule in rules:
-        if files not in rule.files and len(rule.files) < _MOST_LISTS_OF_FILES:
-            rule.files[files] = tuple([file.number for file in files if grants(rule.rule, file)])
-    return tuple([file.number for file in files if any(grants(rule.rule, file) for rule in rules)])
+    if len(rules) > 1:
+        return tuple([file.number for file in files if any(grants(rule.rule, file) for rule in rules)])
+    rule = rules[0]
+    numbers = rule.files.get(files)
+    if numbers is None:
+        numbers = tuple([file.number for file in files if grants(rule.rule, file)])
+        if len(rule.files) < _MOST_LISTS_OF_FILES:
+            rule.files[files] = numbers
+    return numbers
 
 
 _MOST_LISTS_OF_FILES = 1000

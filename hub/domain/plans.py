@@ -6,8 +6,9 @@ answers is `matching`'s; nothing here depends on a submission or on the time.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from sys import intern
 from typing import NamedTuple, assert_never
 
@@ -71,10 +72,12 @@ Chosen = tuple[tuple[Subscriber, tuple[Reason, ...]], ...]
 
 @dataclass(slots=True)
 class Answer:
-    """Whom a rule finds at one place. `sure`: them all, when each is sure; else None."""
+    """Whom a rule finds at one place. `sure`: them all, when each is sure; else None, and `dates` are those by
+    which it may come to somebody else."""
 
     candidates: tuple[Candidate, ...]
     sure: Chosen | None
+    dates: tuple[datetime, ...] = ()
 
 
 @dataclass(slots=True)
@@ -111,12 +114,14 @@ class PlannedRule:
 
 
 class Grant(NamedTuple):
-    """A subscriber that rules chose, whatever the files: it gets those that any of `rules` gives."""
+    """A subscriber that rules chose, whatever the files: it gets those that any of `rules` gives. `written` is a
+    place for what somebody wrote of the rest of it, who is asked for it again and again."""
 
     subscriber: Subscriber
     reasons: tuple[Reason, ...]
     mailbox: bool
     rules: tuple[PlannedRule, ...]
+    written: list[bytes]
 
 
 class Choice(NamedTuple):
@@ -327,7 +332,7 @@ def _anywhere(rule: Rule, on: _Ground) -> Answer | None:
         case Named(subscriber=subscriber):
             reason = Reason(rule.id, rule.recipient, None, ())
             sure = subscriber not in on.successions
-            return _whole([Candidate(subscriber, (reason,), None, sure)])
+            return _whole([Candidate(subscriber, (reason,), None, sure)], on)
         case Everyone():
             everyone = [one for subscriptions in on.served.values() for one in subscriptions]
             return _answer(rule, None, sorted(everyone, key=_in_order), on)
@@ -348,16 +353,25 @@ def _answer(rule: Rule, step: str | None, subscriptions: Iterable[Subscription],
                 and one.subscriber not in on.successions,
             )
             for one in subscriptions
-        ]
+        ],
+        on,
     )
 
 
-def _whole(candidates: list[Candidate]) -> Answer:
-    sure = all(candidate.sure for candidate in candidates)
-    return Answer(
-        tuple(candidates),
-        tuple((candidate.subscriber, candidate.reasons) for candidate in candidates) if sure else None,
-    )
+def _whole(candidates: list[Candidate], on: _Ground) -> Answer:
+    if all(candidate.sure for candidate in candidates):
+        return Answer(tuple(candidates), tuple((one.subscriber, one.reasons) for one in candidates))
+    dates = {date for candidate in candidates for date in _dates(candidate, on)}
+    return Answer(tuple(candidates), None, tuple(sorted(dates)))
+
+
+def _dates(candidate: Candidate, on: _Ground) -> Iterator[datetime]:
+    if candidate.subscription is not None:
+        yield from (candidate.subscription.period.since, candidate.subscription.period.until)
+    subscriber = candidate.subscriber
+    while (succession := on.successions.get(subscriber)) is not None:
+        yield succession.since
+        subscriber = succession.subscriber
 
 
 def _in_order(subscription: Subscription) -> tuple[Subscriber, str]:

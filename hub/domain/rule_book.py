@@ -24,6 +24,14 @@ from hub.domain.rules import (
 from hub.domain.territory import Territory
 
 
+@dataclass(slots=True)
+class Memory:
+    """How many choices the plans of a rule book were given to remember. Plans that two books share count with
+    whoever asked them."""
+
+    choices: int = 0
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class RuleBook:
     """Rules, subscriptions (by id), successions (by who was succeeded) and territory.
@@ -38,6 +46,7 @@ class RuleBook:
     territory: Territory
     plans: Mapping[str, Plan] = field(repr=False)
     dormant: tuple[Subscription, ...] = field(repr=False)
+    memory: Memory = field(default_factory=Memory, repr=False)
 
     @classmethod
     def build(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_right
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 import structlog
@@ -50,18 +50,25 @@ class Library:
             raise _not_certain()
         return await self._snapshot(self._listed_at(received_at))
 
-    async def in_force(self, receipts: Collection[datetime]) -> Mapping[datetime, Snapshot | Missing]:
-        """The same for many receipts at once, each edition read once: the snapshot of each, or why it cannot
+    async def in_force(self, receipts: Sequence[datetime]) -> Sequence[Snapshot | Missing]:
+        """The same for many receipts at once, each edition read once: for each the snapshot, or why it cannot
         be had; which keeps no other from its own. Raises RuleBookError when no rule book was ever
         published."""
         if not receipts:
-            return {}
-        await self._look(max(receipts))
-        listed = {received_at: self._listed_at(received_at) for received_at in set(receipts)}
-        certain = {at: edition for at, edition in listed.items() if at <= self._until}
+            return []
+        first, last = min(receipts), max(receipts)
+        await self._look(last)
+        if last <= self._until and (edition := self._listed_at(first)) == self._listed_at(last):
+            # As most pages are: there is nothing to tell apart.
+            return [await self._found(edition)] * len(receipts)
+        listed = [self._listed_at(received_at) for received_at in receipts]
+        certain = {edition for at, edition in zip(receipts, listed, strict=True) if at <= self._until}
         # One after the other, by number: each is read as what is different from the one before.
-        found = {edition: await self._found(edition) for edition in sorted(set(certain.values()))}
-        return {at: found[certain[at]] if at in certain else _not_certain() for at in listed}
+        found = {edition: await self._found(edition) for edition in sorted(certain)}
+        return [
+            found[edition] if at <= self._until else _not_certain()
+            for at, edition in zip(receipts, listed, strict=True)
+        ]
 
     async def newest(self) -> Snapshot:
         """The snapshot in force now, for checks whose answer may change (intake)."""

@@ -3,13 +3,13 @@
 Everything that comes in is checked here, once; a flaw names its field and its rule, never the value.
 """
 
+from hub.wire.decisions import DecisionWriter, read_decision_record, write_decision
 from hub.wire.deposits import external_id_of, read_deposit, write_refusal
 from hub.wire.reading import flaws_of, read_id, read_json
 from hub.wire.records import (
-    read_decision_record,
+    SubmissionReader,
     read_news,
     read_submission_record,
-    write_decision,
     write_news,
     write_submission,
 )
@@ -31,7 +31,9 @@ from hub.wire.set_aside import read_unreadable, write_unreadable
 from hub.wire.submissions import offer_document, read_submission
 
 __all__ = [
+    "DecisionWriter",
     "Items",
+    "SubmissionReader",
     "applied",
     "difference",
     "external_id_of",

@@ -28,9 +28,9 @@ from hub.services.registration import RegistrationRoom
 from hub.services.routing import RoutingRoom
 from hub.services.shelf import Shelf
 from hub.wire import (
+    DecisionWriter,
+    SubmissionReader,
     read_decision_record,
-    read_submission_record,
-    write_decision,
     write_submission,
     write_unreadable,
 )
@@ -111,7 +111,7 @@ async def decide_all(world: World, through: Ports) -> None:
     while await outgoing.run_once(0):
         pass
     shelf = Shelf(through.log, write_unreadable, SystemClock())
-    routing = RoutingRoom(through.log, world.rooms.library, read_submission_record, write_decision, shelf)
+    routing = RoutingRoom(through.log, world.rooms.library, SubmissionReader().read, DecisionWriter(), shelf)
     async with through.log.reader(Topic.SUBMISSIONS, "routing") as reader:
         while await routing.run_once(reader, 0):
             pass

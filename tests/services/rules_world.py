@@ -33,12 +33,12 @@ from hub.services.registration import RegistrationRoom
 from hub.services.routing import RoutingRoom
 from hub.services.shelf import Shelf
 from hub.wire import (
+    DecisionWriter,
+    SubmissionReader,
     difference,
     items,
     read_change,
     read_decision_record,
-    read_submission_record,
-    write_decision,
     write_submission,
     write_unreadable,
 )
@@ -143,7 +143,7 @@ class Desk:
         """Through another log than this desk's, if given."""
         through = self.log if log is None else log
         shelf = Shelf(through, write_unreadable, SystemClock())
-        return RoutingRoom(through, library or self.library(), read_submission_record, write_decision, shelf)
+        return RoutingRoom(through, library or self.library(), SubmissionReader().read, DecisionWriter(), shelf)
 
     async def route(self, router: RoutingRoom, group: str = "routing") -> None:
         """All there is, for a group of readers."""

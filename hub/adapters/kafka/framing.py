@@ -19,6 +19,9 @@ from hub.ports.schemas import SchemaRegistry
 SCHEMA = "schema"
 """The header that names the schema of a record's value."""
 
+BRIEF = "brief"
+"""The header that says in short what the value says."""
+
 Headers = Sequence[tuple[str, bytes | None]]
 
 _BY_NUMBER = b"registry"
@@ -28,6 +31,10 @@ _UNKNOWN = ""
 
 _AT_ONCE = 8
 _MOST_STRANGERS = 10_000
+
+
+_new = tuple.__new__
+"""A named tuple's own constructor costs three times as much."""
 
 
 class Unlearned(Exception):
@@ -63,33 +70,39 @@ class Framing:
         if form is None:
             form = self._forms[record.schema] = (b"", [(SCHEMA, record.schema.encode())])
         frame, headers = form
-        return frame + record.value, headers
+        if record.brief:
+            headers = (*headers, (BRIEF, record.brief))
+        return frame + record.value if frame else record.value, headers
 
     def undress(self, key: bytes | None, value: bytes | None, headers: Headers) -> Record:
         """A record as it was before it was dressed; with the schema "" where what is there names none of the
         hub's. Raises Unlearned; SettingsError for one with a number, where there is no registry."""
+        named: bytes | None = None
+        brief = b""
         for name, said in headers:
             if name == SCHEMA:
-                if said != _BY_NUMBER:
-                    return Record(key or b"", (said or b"").decode("utf-8", "replace"), value or b"")
-                if self._registry is None:
-                    raise SettingsError(
-                        "a record of the log names its schema by a number of a schema registry, and none is"
-                        " set: HUB_SCHEMA_REGISTRY says where it is found"
-                    )
-                break
+                named = said
+            elif name == BRIEF:
+                brief = said or b""
+        if named is not None and named != _BY_NUMBER:
+            return _new(Record, (key or b"", named.decode("utf-8", "replace"), value or b"", brief))
+        if named is not None and self._registry is None:
+            raise SettingsError(
+                "a record of the log names its schema by a number of a schema registry, and none is"
+                " set: HUB_SCHEMA_REGISTRY says where it is found"
+            )
         if self._registry is None or value is None or len(value) < _FRAME.size:
-            return Record(key or b"", _UNKNOWN, value or b"")
-        return self._numbered(key or b"", value)
+            return Record(key or b"", _UNKNOWN, value or b"", brief)
+        return self._numbered(key or b"", value, brief)
 
-    def _numbered(self, key: bytes, value: bytes) -> Record:
+    def _numbered(self, key: bytes, value: bytes, brief: bytes) -> Record:
         magic, number = _FRAME.unpack_from(value)
         name = self._names.get(number)
         if name is None or magic != _MAGIC:
             if magic == _MAGIC and number > 0 and number not in self._strangers:
                 raise Unlearned
-            return Record(key, _UNKNOWN, value)
-        return Record(key, name, value[_FRAME.size :])
+            return Record(key, _UNKNOWN, value, brief)
+        return Record(key, name, value[_FRAME.size :], brief)
 
     async def learn(self, values: Iterable[bytes | None]) -> None:
         """Asks the registry for the numbers of these that it was not asked for yet. Raises Unavailable,

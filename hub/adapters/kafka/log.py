@@ -8,13 +8,12 @@ what all groups have done. Appending is in `appender`, reading in `log_reader`, 
 from __future__ import annotations
 
 import asyncio
+import zlib
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from typing import Generic, TypeVar
-
-from aiokafka.partitioner import murmur2  # type: ignore[import-untyped]
 
 from hub.adapters.kafka.appender import Appender
 from hub.adapters.kafka.brokers import EARLIEST, LATEST, Brokers
@@ -197,5 +196,6 @@ class KafkaLog(KafkaRecords[Topic]):
 
 
 def partition_of(key: bytes, partitions: int) -> int:
-    """As Kafka's own producers choose it, so that others that append agree."""
-    return int((murmur2(key) & 0x7FFFFFFF) % partitions)
+    """As producers on librdkafka choose it (`consistent`), so that others that append agree. What Kafka's own
+    choose by, murmur2, costs as much in Python as everything else that is done for a record."""
+    return zlib.crc32(key) % partitions
