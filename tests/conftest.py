@@ -14,6 +14,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Coroutine, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -69,7 +70,7 @@ def postgres_dsn() -> Iterator[str]:
         yield given
         return
     # Not below pytest's own folders: those are 0700, and the account that runs the server must get through.
-    folder = Path(tempfile.mkdtemp(prefix="hub-tests-", dir=_quickest()))
+    folder = Path(tempfile.mkdtemp(prefix="hub-tests-", dir=quickest()))
     folder.chmod(0o711)
     server = EmbeddedPostgres(folder / "database")
     try:
@@ -79,7 +80,8 @@ def postgres_dsn() -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _quickest() -> str:
+def quickest() -> str:
+    """Where a server of the tests keeps its data."""
     # A database is some three hundred files: made in memory, a fresh one takes a tenth of the time. Only
     # with room for the server's log of changes, and where programs may lie, should they be copied there.
     memory = "/dev/shm"
@@ -89,34 +91,52 @@ def _quickest() -> str:
     return "/tmp" if room.f_flag & os.ST_NOEXEC or room.f_bavail * room.f_frsize < 4 << 30 else memory
 
 
-@pytest.fixture(scope="session")
-def database_template(postgres_dsn: str) -> Iterator[str]:
-    """The name of a migrated database that nobody is connected to."""
+class Databases:
+    """Copies of a migrated database on one server: each empty, and gone at the end of its test."""
+
+    def __init__(self, dsn: str, template: str) -> None:
+        self._dsn = dsn
+        self._template = template
+        self._made: list[str] = []
+
+    def make(self) -> str:
+        """Its address."""
+        self._made.append(f"hub_test_{secrets.token_hex(6)}")
+        _order(self._dsn, f"CREATE DATABASE {self._made[-1]} TEMPLATE {self._template} STRATEGY FILE_COPY")
+        return _elsewhere(self._dsn, self._made[-1])
+
+    def drop(self) -> None:
+        for name in self._made:
+            _drop(self._dsn, name)
+
+
+@contextmanager
+def migrated(dsn: str) -> Iterator[str]:
+    """The name of a migrated database on this server that nobody is connected to."""
     # Here, not above: a test of the server alone does not need the tables.
     from hub.adapters.postgres.migrations import migrate
 
     name = f"hub_template_{secrets.token_hex(4)}"
-    _order(postgres_dsn, f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8'")
+    _order(dsn, f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8'")
     try:
-        apart(lambda: migrate(_elsewhere(postgres_dsn, name)))
+        apart(lambda: migrate(_elsewhere(dsn, name)))
         yield name
     finally:
-        _drop(postgres_dsn, name)
+        _drop(dsn, name)
+
+
+@pytest.fixture(scope="session")
+def database_template(postgres_dsn: str) -> Iterator[str]:
+    with migrated(postgres_dsn) as name:
+        yield name
 
 
 @pytest.fixture
 def fresh_database(postgres_dsn: str, database_template: str) -> Iterator[Callable[[], str]]:
     """Makes databases of this test's own: migrated, empty, gone afterwards; their addresses."""
-    made: list[str] = []
-
-    def make() -> str:
-        made.append(f"hub_test_{secrets.token_hex(6)}")
-        _order(postgres_dsn, f"CREATE DATABASE {made[-1]} TEMPLATE {database_template} STRATEGY FILE_COPY")
-        return _elsewhere(postgres_dsn, made[-1])
-
-    yield make
-    for name in made:
-        _drop(postgres_dsn, name)
+    made = Databases(postgres_dsn, database_template)
+    yield made.make
+    made.drop()
 
 
 @pytest.fixture

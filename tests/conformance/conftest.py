@@ -1,11 +1,13 @@
 """What the conformance suites stand on: a fresh, migrated database for each test, and the rooms on it.
 
-Business of this file: building adapters. What they must hold is said in the suites.
+Business of this file: building adapters, and on which servers the store's suites run: the embedded one (or the
+one HUB_TEST_DATABASE_URL names), and Debian's of the oldest supported version, over TLS. What adapters must hold
+is said in the suites.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 import pytest_asyncio
@@ -18,6 +20,8 @@ from hub.adapters.postgres.registry import PostgresRegistry
 from hub.adapters.postgres.rule_books import PostgresRuleBooks
 from hub.adapters.postgres.tray import PostgresTray
 from hub.ports.store import Intake, Ledger, Partners, Registry, RuleBooks, Tray
+from tests.conftest import Databases, migrated, quickest
+from tests.debian_postgres import serving
 from tests.kafka.broker import shared
 
 
@@ -27,10 +31,34 @@ def kafka() -> str:
     return shared()
 
 
+SERVERS = ("embedded", "debian-tls")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    name = metafunc.module.__name__.rpartition(".")[2]
+    if name.startswith("test_store_") and "fresh_dsn" in metafunc.fixturenames:
+        metafunc.parametrize("fresh_dsn", SERVERS, indirect=True)
+
+
+@pytest.fixture(scope="session")
+def debian_tls() -> Iterator[tuple[str, str]]:
+    """The server's address, as somebody who may make databases, and the name of a migrated one."""
+    with serving(quickest(), tls=True) as server:
+        dsn = server.address("somebody", "postgres")
+        with migrated(dsn) as template:
+            yield dsn, template
+
+
 @pytest.fixture
-def fresh_dsn(fresh_database: Callable[[], str]) -> str:
+def fresh_dsn(request: pytest.FixtureRequest) -> Iterator[str]:
     """The address of a migrated database of this test's own, for those who open it themselves."""
-    return fresh_database()
+    if getattr(request, "param", SERVERS[0]) == SERVERS[0]:
+        fresh: Callable[[], str] = request.getfixturevalue("fresh_database")
+        yield fresh()
+        return
+    made = Databases(*request.getfixturevalue("debian_tls"))
+    yield made.make()
+    made.drop()
 
 
 @pytest_asyncio.fixture

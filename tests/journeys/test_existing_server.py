@@ -3,113 +3,44 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import pwd
-import shutil
-import socket
-import subprocess
-import tempfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
 import asyncpg
-import pytest
+import pytest_asyncio
 
+from tests.debian_postgres import IN_ADDRESS, PASSWORD, Server, serving
 from tests.journeys.children import hub as command
 from tests.journeys.children import is_a_sentence
-from tests.journeys.world import accounts, at_rest, post, stage, submission, total
+from tests.journeys.world import accounts, at_rest, free_port, post, stage, submission, total
 
-OLDEST = Path("/usr/lib/postgresql/15/bin")
-# With signs that an address must carry in another form.
-PASSWORD = "un-mot-de-passe/+@é"
-IN_ADDRESS = "un-mot-de-passe%2F%2B%40%C3%A9"
 SUBMISSIONS = 20
 
 
-def _account() -> str | None:
-    """PostgreSQL does not run as root."""
-    if os.geteuid() != 0:
-        return None
-    known = {entry.pw_name for entry in pwd.getpwall()}
-    return next(name for name in ("postgres", "nobody") if name in known)
-
-
-def _carry_out(folder: Path, *words: str) -> None:
-    account = _account()
-    given = () if account is None else ("--reuid", account, "--regid", str(pwd.getpwnam(account).pw_gid))
-    prefix = ("setpriv", *given, "--clear-groups") if given else ()
-    ended = subprocess.run(
-        [*prefix, *words], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60
-    )
-    assert ended.returncode == 0, ended.stdout.decode()
-
-
-@asynccontextmanager
-async def _server() -> AsyncIterator[str]:
-    """The address of an empty database, as somebody who owns it and no more."""
-    folder = Path(tempfile.mkdtemp(prefix="hub-existing-", dir="/tmp"))
-    account = _account()
-    if account is not None:
-        shutil.chown(folder, account)
-    data = folder / "data"
-    secret = folder / "password"
-    secret.write_text(f"{PASSWORD}\n", encoding="utf-8")
-    if account is not None:
-        shutil.chown(secret, account)
-    port = _free_port()
-    try:
-        initdb = (str(OLDEST / "initdb"), "-D", str(data), "-U", "somebody", "-A", "scram-sha-256")
-        making = (*initdb, f"--pwfile={secret}", "-E", "UTF8", "--locale=C", "--no-sync")
-        await asyncio.to_thread(_carry_out, folder, *making)
-        settings = f"-p {port} -h 127.0.0.1 -k {folder} -c fsync=off"
-        start = (
-            str(OLDEST / "pg_ctl"),
-            "-D",
-            str(data),
-            "-w",
-            "-l",
-            str(folder / "server.log"),
-            "-o",
-            settings,
-        )
-        await asyncio.to_thread(_carry_out, folder, *start, "start")
+@pytest_asyncio.fixture
+async def server() -> AsyncIterator[Server]:
+    """With an empty database, and its owner, who may do nothing elsewhere."""
+    with serving("/tmp", tls=True) as server:
+        connection = await asyncpg.connect(server.address("somebody", "postgres"))
         try:
-            address = f"postgresql://somebody:{IN_ADDRESS}@127.0.0.1:{port}"
-            await _make_database(f"{address}/postgres")
-            yield f"postgresql://hub:{IN_ADDRESS}@127.0.0.1:{port}/hub"
+            assert connection.get_server_version().major == 15
+            await connection.execute(f"CREATE ROLE hub LOGIN PASSWORD '{PASSWORD}'")
+            await connection.execute("CREATE DATABASE hub OWNER hub TEMPLATE template0")
         finally:
-            stop = (str(OLDEST / "pg_ctl"), "-D", str(data), "-w", "-m", "immediate", "stop")
-            await asyncio.to_thread(_carry_out, folder, *stop)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-async def _make_database(address: str) -> None:
-    """As an administrator does it: an owner who may do nothing elsewhere."""
-    connection = await asyncpg.connect(address)
-    try:
-        assert connection.get_server_version().major == 15
-        await connection.execute(f"CREATE ROLE hub LOGIN PASSWORD '{PASSWORD}'")
-        await connection.execute("CREATE DATABASE hub OWNER hub TEMPLATE template0")
-    finally:
-        await connection.close()
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as door:
-        return int(door.getsockname()[1])
+            await connection.close()
+        yield server
 
 
 def _tells_the_password(text: str) -> bool:
     return PASSWORD in text or IN_ADDRESS in text or "un-mot-de-passe" in text
 
 
-async def test_the_hub_works_on_the_oldest_supported_server_and_its_password_is_in_no_log() -> None:
-    if not (OLDEST / "initdb").exists():
-        pytest.skip("no PostgreSQL 15 server here; run: make system")
-    async with _server() as address, stage(HUB_DATABASE_URL=address) as world:
+async def test_the_hub_works_on_the_oldest_supported_server_over_tls_and_its_password_is_in_no_log(
+    server: Server,
+) -> None:
+    address = server.address("hub", "hub")
+    async with stage(HUB_DATABASE_URL=address) as world:
         hub = await world.start()
         assert not (world.folder / "hub" / "postgres").exists()
         token = await hub.token("sender", "site", "--procedure", "CERTDC")
@@ -135,7 +66,7 @@ async def test_the_hub_works_on_the_oldest_supported_server_and_its_password_is_
             assert path.is_dir() or not _tells_the_password(path.read_bytes().decode(errors="replace"))
 
         wrong = address.replace(IN_ADDRESS, f"{IN_ADDRESS}-x")
-        for other in (wrong, address.replace("/hub", "/rien"), address.replace("//hub", "//personne")):
+        for other in (wrong, address.replace("/hub?", "/rien?"), address.replace("//hub", "//personne")):
             refused = await command({**world.environment, "HUB_DATABASE_URL": other}, "run")
             assert refused.code == 2
             assert is_a_sentence(refused)
@@ -143,9 +74,9 @@ async def test_the_hub_works_on_the_oldest_supported_server_and_its_password_is_
 
 
 async def test_a_server_that_is_away_is_told_in_a_sentence_without_the_password(tmp_path: Path) -> None:
-    environment = {"HUB_FOLDER": str(tmp_path / "hub"), "HUB_PORT": str(_free_port())}
+    environment = {"HUB_FOLDER": str(tmp_path / "hub"), "HUB_PORT": str(free_port())}
     for address in (
-        f"postgresql://hub:{IN_ADDRESS}@127.0.0.1:{_free_port()}/hub",
+        f"postgresql://hub:{IN_ADDRESS}@127.0.0.1:{free_port()}/hub",
         f"postgresql://hub:{IN_ADDRESS}@127.0.0.1:port/hub",
         f"mysql://hub:{IN_ADDRESS}@127.0.0.1/hub",
     ):

@@ -26,9 +26,19 @@ from hub.settings import Settings, WrittenSettings
 from tests.conformance.attachment_server import ACCESS_KEY, SECRET_KEY, Asked, Kept, Server, serving
 from tests.journeys.children import Told, is_a_sentence
 from tests.journeys.children import hub as command
-from tests.journeys.world import Stage, accounts, at_rest, fetched, kill, post, stage, submission, total
+from tests.journeys.world import (
+    Stage,
+    accounts,
+    at_rest,
+    fetched,
+    free_port,
+    kill,
+    post,
+    stage,
+    submission,
+    total,
+)
 from tests.kafka.broker import shared
-from tests.ports import free_port
 
 DELIVERED, UNDELIVERED, UNDECIDED = 100, 50, 50
 ALL = DELIVERED + UNDELIVERED + UNDECIDED

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
-import ipaddress
 import logging
 import traceback
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from hub.adapters.kafka.brokers import Brokers as Asking
 from hub.adapters.kafka.cluster import KafkaCluster
@@ -24,70 +20,11 @@ from hub.adapters.kafka.log import KafkaLog
 from hub.adapters.kafka.log_reader import Pace
 from hub.adapters.kafka.topics import table
 from hub.domain.errors import SettingsError, Unavailable
+from tests.certificates import authority
 from tests.conformance.log_suite import GROUP, TOPIC, numbers, read_and_do, records
 from tests.kafka.broker import Brokers
 
 PASSWORD = "unmistakable 1"
-
-
-@dataclass(frozen=True, slots=True)
-class Authority:
-    """Signs certificates; `folder` holds them, and keys, as PEM files."""
-
-    folder: Path
-    key: ec.EllipticCurvePrivateKey
-    certificate: x509.Certificate
-
-    @property
-    def file(self) -> Path:
-        return self.folder / "ca.pem"
-
-    def sign(self, name: str) -> tuple[Path, Path]:
-        """The files of a certificate and its key, for this machine's loopback address."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        certificate = (
-            _certificate(name, self.certificate.subject, key)
-            .add_extension(
-                x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False
-            )
-            .sign(self.key, hashes.SHA256())
-        )
-        files = self.folder / f"{name}.pem", self.folder / f"{name}.key"
-        files[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-        files[1].write_bytes(_pem(key))
-        return files
-
-
-def authority(folder: Path) -> Authority:
-    folder.mkdir()
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, folder.name)])
-    certificate = (
-        _certificate(folder.name, name, key)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), True)
-        .sign(key, hashes.SHA256())
-    )
-    (folder / "ca.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    return Authority(folder, key, certificate)
-
-
-def _certificate(name: str, issuer: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
-    now = datetime.datetime.now(datetime.UTC)
-    return (
-        x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
-        .issuer_name(issuer)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-    )
-
-
-def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
 
 
 @pytest.fixture(scope="module")

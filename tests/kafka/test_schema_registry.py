@@ -28,10 +28,11 @@ from hub.ports.store import News
 from hub.settings import Settings
 from hub.wire import read_news, write_news
 from schemas.avro import published, text
+from tests.certificates import authority
 from tests.conformance.log_suite import read, read_and_do
 from tests.kafka.registry import Registry
 from tests.kafka.rig import PACE, KafkaRig
-from tests.kafka.test_kafka_cluster import authority
+from tests.certificates import authority
 
 GROUP = "readers"
 NEWS = News(

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
+from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 
@@ -55,7 +58,7 @@ class Database:
     @classmethod
     async def open(cls, dsn: str, size: int = 12) -> Database:
         """Raises Unavailable when nobody answers, SettingsError when the address is wrong or refused."""
-        with reached():
+        with reached(dsn):
             pool = await asyncpg.create_pool(
                 dsn, min_size=1, max_size=size, init=_prepare, reset=_as_it_is, timeout=10, command_timeout=60
             )
@@ -119,7 +122,7 @@ _NOTICE_A_DEAD_CLIENT = (
 async def connect(dsn: str, command_timeout: float | None = None) -> OwnConnection:
     """A single connection. Raises Unavailable when nobody answers, SettingsError when the address is wrong
     or refused."""
-    with reached():
+    with reached(dsn):
         connection = await asyncpg.connect(dsn, timeout=10, command_timeout=command_timeout)
         try:
             await _prepare(connection)
@@ -140,15 +143,50 @@ async def _prepare(connection: OwnConnection) -> None:
 
 
 @contextmanager
-def reached() -> Iterator[None]:
-    """While connecting: what is wrong with the address shows as SettingsError, a server that is away as
-    Unavailable."""
+def reached(dsn: str) -> Iterator[None]:
+    """While connecting: what is wrong with the address or with TLS shows as SettingsError, a server that is
+    away as Unavailable."""
     try:
+        _look_at_files(dsn)
         with served():
-            yield
+            try:
+                yield
+            except OSError as error:
+                if (sentence := _against_tls(error)) is not None:
+                    raise SettingsError(sentence) from None
+                raise
     except _CLOSED_TO_US as error:
         # Without the cause: its text may quote the address, which holds a password.
         raise SettingsError(f"the database address is wrong or refused ({type(error).__name__})") from None
+
+
+def _look_at_files(dsn: str) -> None:
+    """The library says of a certificate that is not there what it says of a server that is not there."""
+    told = parse_qs(urlsplit(dsn).query)
+    for name in ("sslrootcert", "sslcert", "sslkey", "sslcrl"):
+        for path in told.get(name, ()):
+            try:
+                Path(path).read_bytes()
+            except OSError as error:
+                raise SettingsError(f"{name} of the database address: {path}: {error.strerror}") from None
+
+
+def _against_tls(error: OSError) -> str | None:
+    """What is wrong between this hub and a server that is there; None: it is another fault."""
+    match error:
+        case ssl.SSLCertVerificationError():
+            return f"the database's certificate does not fit the address: {error.verify_message}"
+        case ssl.SSLEOFError() | ssl.SSLSyscallError() | ssl.SSLZeroReturnError():
+            return None
+        case ssl.SSLError():
+            return (
+                "TLS with the database is not possible: a certificate or key of its address is none, or the"
+                " server wants another one"
+            )
+        case ConnectionError() if "rejected SSL upgrade" in str(error):
+            return "the database's address asks for TLS (sslmode), and its server has none"
+        case _:
+            return None
 
 
 @contextmanager
