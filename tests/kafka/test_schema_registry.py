@@ -32,7 +32,6 @@ from tests.certificates import authority
 from tests.conformance.log_suite import read, read_and_do
 from tests.kafka.registry import Registry
 from tests.kafka.rig import PACE, KafkaRig
-from tests.certificates import authority
 
 GROUP = "readers"
 NEWS = News(
