@@ -71,7 +71,8 @@ class Framing:
             form = self._forms[record.schema] = (b"", [(SCHEMA, record.schema.encode())])
         frame, headers = form
         if record.brief:
-            headers = (*headers, (BRIEF, record.brief))
+            # A list: the library takes nothing else.
+            headers = [*headers, (BRIEF, record.brief)]
         return frame + record.value if frame else record.value, headers
 
     def undress(self, key: bytes | None, value: bytes | None, headers: Headers) -> Record:
