@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -49,18 +49,6 @@ WRITTEN_BY_CONFLUENT = bytes.fromhex(
     "000000000980c0f8daa6fda5062064656c69766572792e706c616e6e65640000021245746174436976696c02"
     "1c3231373430303432333930303139020a3734303432"
 )
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Registry]:
-    """As an operator would have it: a newer version of a schema must read what every older one wrote."""
-    made = Registry()
-    made.start()
-    try:
-        made.ask("PUT", "/config", {"compatibility": "BACKWARD_TRANSITIVE"})
-        yield made
-    finally:
-        made.end()
 
 
 @pytest_asyncio.fixture
