@@ -8,6 +8,7 @@ import json
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,20 +19,25 @@ from aiohttp import BasicAuth, web
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer  # type: ignore[import-untyped]
 
 from hub import assembly
+from hub.adapters.kafka.brokers import Brokers
 from hub.adapters.kafka.framing import Framing
 from hub.adapters.kafka.log import KafkaLog
+from hub.adapters.kafka.topics import create
 from hub.adapters.registry.client import HttpSchemaRegistry, RegistryAddress
 from hub.domain.errors import SettingsError, Unavailable
 from hub.domain.identity import Subscriber
+from hub.entrypoints.stream import host
 from hub.ports.log import Record, Topic
 from hub.ports.store import News
 from hub.settings import Settings
-from hub.wire import read_news, write_news
+from hub.wire import read_news, read_unreadable, write_news
 from schemas.avro import published, text
 from tests.certificates import authority
 from tests.conformance.log_suite import read, read_and_do
 from tests.kafka.registry import Registry
 from tests.kafka.rig import PACE, KafkaRig
+from tests.kafka.test_stream import TOWNS
+from tests.kafka.test_stream import World as Streaming
 
 GROUP = "readers"
 NEWS = News(
@@ -257,6 +263,38 @@ def numbered(rig: KafkaRig, registry: Any) -> KafkaLog:
 
 def bare(record: Record) -> Record:
     return Record(record.key, record.schema, record.value)
+
+
+async def test_the_stream_router_counts_numbered_lines_and_sets_aside_what_is_none(
+    registry: HttpSchemaRegistry, kafka: str
+) -> None:
+    world = Streaming(kafka, Framing(registry))
+    brokers = Brokers(world.cluster)
+    await create(brokers, [*world.topics.values(), world.flows])
+    await brokers.close()
+    await world.feed(range(400, 60, -1))
+    topic = world.topics[Topic.JOURNAL].name
+    number = (await registry.ids())["journal.v1"]
+    nobody = 7_654_322
+    poison = [b"\xff" * 50, framed(number, b"\xff"), framed(nobody), bytes(1_000_000), None]
+    here = write_news(replace(NEWS, at=datetime.now(UTC), subscriber=TOWNS[0]))
+    async with AIOKafkaProducer(bootstrap_servers=kafka) as producer:
+        for value in poison:
+            await producer.send_and_wait(topic, value, key=here.key, partition=0)
+    await world.log.append(Topic.JOURNAL, [here])
+    stopping = asyncio.Event()
+    hosting = asyncio.create_task(host(world.hosted(), stopping))
+    async with world.log.reader(Topic.SET_ASIDE, GROUP) as reader:
+        told = [read_unreadable(entry.record) for entry in await read_and_do(reader, len(poison))]
+    assert [one.reason for one in told] == [
+        *("unknown_schema", "no_avro", "unknown_schema", "unknown_schema", "unknown_schema")
+    ]
+    assert {(one.topic, one.partition) for one in told} == {("journal", 0)}
+    # The one behind them is counted: its town is not silent.
+    await world.silent(len(TOWNS) - 1)
+    stopping.set()
+    await asyncio.wait_for(hosting, 30)
+    await world.log.close()
 
 
 # --- what else may answer -----------------------------------------------------------------------------
