@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 
 import aiohttp
 
+from benchmarks.kept import kept_bytes, record_bytes, relocated_in
 from benchmarks.rows import Row, at_most, measured, run
 from demo.hub import Hub
 from hub.adapters.keys.local import LocalKeyring
@@ -90,6 +91,9 @@ async def _rooms(folder: Path, count: int) -> list[Row]:
             decided, decisions = _decide([letter.content for letter in letters], snapshot)
             registered = await _register(database, decisions)
             delivered = await _deliver(database)
+            kept = await kept_bytes(database, log=False)
+            logged = await kept_bytes(database, log=True)
+            relocated = await relocated_in(database, server.dsn)
         finally:
             await database.close()
     return [
@@ -101,6 +105,11 @@ async def _rooms(folder: Path, count: int) -> list[Row]:
         measured("deciding", decided / count * 1e6, "µs each"),
         measured("registration", count / registered, "decisions/s"),
         measured("lease, claim, conclude", count / delivered, "deliveries/s"),
+        measured("store, of each submission, delivered once, without files", kept / count, "bytes"),
+        measured("its content in it, sealed", sum(len(one.sealed) for one in submissions) / count, "bytes"),
+        measured("embedded log, of each record until it is trimmed", logged / count, "bytes"),
+        measured("a record of a submission", record_bytes(letters), "bytes"),
+        measured("relocated to another database of the same server", count / relocated, "submissions/s"),
     ]
 
 

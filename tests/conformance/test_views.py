@@ -367,7 +367,7 @@ async def test_gauges_count_everything_and_say_zero_where_there_is_nothing(
     empty = await views.counts()
     states = {f"deliveries.{state}" for state in State}
     single = {"submissions.accepted", "submissions.undecided", "tray.letters", "set_aside.records"}
-    assert set(empty) == states | single
+    assert set(empty) == states | single | {"lag_seconds.undecided", "lag_seconds.due"}
     assert set(empty.values()) == {0}
     await plant(database, [1, 2], to=[1, 2])
     await park(database)
@@ -380,3 +380,25 @@ async def test_gauges_count_everything_and_say_zero_where_there_is_nothing(
         "deliveries.parked": 4,
         "deliveries.planned": 1,
     }
+
+
+async def test_how_long_the_oldest_waits_is_told_and_what_was_looked_at_before_is_not_counted_again(
+    database: Database, views: PostgresViews
+) -> None:
+    await plant(database, [1], to=[1])
+    await PostgresIntake(database).accept([submission(2), submission(3)])
+    await execute(
+        database,
+        "UPDATE submission SET received_at = received_at - interval '3 hours'"
+        " WHERE id <> (SELECT submission FROM tray ORDER BY position DESC LIMIT 1)",
+        "UPDATE lane SET due_at = due_at - interval '2 minutes'",
+    )
+    told = await views.counts()
+    assert told["submissions.undecided"] == 2
+    assert 3 * 3600 <= told["lag_seconds.undecided"] < 3 * 3600 + 60
+    assert 120 <= told["lag_seconds.due"] < 180
+    # Where all that came before is decided, none of it is read.
+    await execute(database, "UPDATE log_life SET decided_until = clock_timestamp() - interval '1 hour'")
+    told = await views.counts()
+    assert told["submissions.undecided"] == 1
+    assert told["lag_seconds.undecided"] < 60

@@ -311,8 +311,19 @@ def _owned(row: asyncpg.Record) -> MailboxItem:
 _COUNTS = """
     SELECT 'submissions.accepted' AS name, count(*) FROM submission
     UNION ALL
-    SELECT 'submissions.undecided', count(*) FROM submission
-    WHERE NOT EXISTS (SELECT FROM decision WHERE decision.submission = submission.id)
+    SELECT told.name, told.count FROM (
+        SELECT count(*) AS undecided,
+               GREATEST(EXTRACT(epoch FROM clock_timestamp() - min(received_at)), 0) AS waited
+        FROM submission
+        WHERE received_at >= (SELECT decided_until FROM log_life)
+          AND NOT EXISTS (SELECT FROM decision WHERE decision.submission = submission.id)
+    ) AS left_over CROSS JOIN LATERAL (
+        VALUES ('submissions.undecided', undecided), ('lag_seconds.undecided', COALESCE(waited, 0)::bigint)
+    ) AS told (name, count)
+    UNION ALL
+    SELECT 'lag_seconds.due',
+           COALESCE(GREATEST(EXTRACT(epoch FROM clock_timestamp() - min(due_at)), 0), 0)::bigint
+    FROM lane
     UNION ALL
     SELECT 'tray.letters', count(*) FROM tray
     UNION ALL

@@ -48,7 +48,8 @@ class Measures:
 
     def _gauge(self, family: str) -> Gauge:
         if family not in self._counts:
-            self._counts[family] = Gauge(
-                f"hub_{family}", f"Rows of the store: {family}, by state.", ["state"], registry=self._registry
-            )
+            what = f"Rows of the store: {family}, by state."
+            if family.endswith("_seconds"):
+                what = "For how long the oldest one waits, by what for."
+            self._counts[family] = Gauge(f"hub_{family}", what, ["state"], registry=self._registry)
         return self._counts[family]
