@@ -14,9 +14,13 @@ import pytest
 
 from hub.adapters.postgres.ledger import PostgresLedger
 from hub.adapters.postgres.log import PostgresLog
+from hub.adapters.postgres.shelf import PostgresShelf
+from hub.adapters.system.clock import SystemClock
 from hub.domain.identity import submission_id
 from hub.ports.log import Log, Topic
 from hub.services.reconciliation import ReconciliationRoom
+from hub.services.shelf import Shelf, ShelfRoom
+from hub.wire import read_unreadable, write_unreadable
 from tests.services.http_world import World, offer, open_world
 from tests.services.room_world import (
     Killed,
@@ -194,3 +198,16 @@ async def test_a_record_that_cannot_be_read_is_set_aside_and_the_others_go_on(
         accounts, differences = await ReconciliationRoom(PostgresLedger(world.database)).read()
         assert not differences
         assert accounts.strays == 1
+        # The same on the embedded log as on Kafka: operators see where each lies, and why.
+        rows = PostgresShelf(world.database)
+        kept = ShelfRoom(Shelf(through.log, write_unreadable, SystemClock()), rows, read_unreadable)
+        async with through.log.reader(Topic.SET_ASIDE, "shelf") as reader:
+            while await kept.run_once(reader, 0):
+                pass
+        reasons = sorted((one.topic, one.reason, one.size) for one in await rows.newest(10))
+        assert reasons == [
+            ("submissions", "no_avro", 0),
+            ("submissions", "no_avro", 1),
+            ("submissions", "no_avro", 9),
+            ("submissions", "unknown_schema", 0),
+        ]
