@@ -30,6 +30,8 @@ SECRET = "un-mot-de-passe"
         ),
         ({"kafka": "broker:9092", "schema_registry_password": SECRET}, "HUB_SCHEMA_REGISTRY not"),
         ({"schema_registry": "http://registry"}, "the log is not Kafka"),
+        ({"deposits": "site"}, "HUB_KAFKA"),
+        ({"kafka": "broker:9092", "deposits": "un.site"}, "letters, digits"),
         ({"attachments": "s3://a..b//c"}, "s3://bucket/prefix"),
         ({"attachments": "s3://bucket", "s3_access_key": SECRET}, "needs its secret key"),
         ({"attachments": "s3://bucket", "s3_endpoint": f"https://hub:{SECRET}@s3"}, "https://host:port"),

@@ -51,6 +51,7 @@ async def test_every_route_is_described_with_its_answers_and_its_problems(world:
     assert set(described) == {
         "POST /v1/submissions",
         "POST /v1/submissions:batch",
+        "POST /v1/uploads",
         "GET /v1/submissions/{id}",
         "GET /v1/deliveries",
         "GET /v1/parcels/{id}/attachments/{number}",
