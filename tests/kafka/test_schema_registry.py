@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -13,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 import pytest_asyncio
 from aiohttp import BasicAuth, web
@@ -34,6 +36,7 @@ from hub.wire import read_news, read_unreadable, write_news
 from schemas.avro import published, text
 from tests.certificates import authority
 from tests.conformance.log_suite import read, read_and_do
+from tests.journeys.world import at_rest, post, stage, submission
 from tests.kafka.registry import Registry
 from tests.kafka.rig import PACE, KafkaRig
 from tests.kafka.test_stream import TOWNS
@@ -295,6 +298,44 @@ async def test_the_stream_router_counts_numbered_lines_and_sets_aside_what_is_no
     stopping.set()
     await asyncio.wait_for(hosting, 30)
     await world.log.close()
+
+
+async def test_a_whole_hub_with_a_registry_delivers_and_shows_operators_what_it_could_not_read(
+    server: Registry, kafka: str
+) -> None:
+    prefix = f"numbered-{secrets.token_hex(4)}."
+    told = {
+        "HUB_KAFKA": kafka,
+        "HUB_KAFKA_PREFIX": prefix,
+        "HUB_KAFKA_PARTITIONS": "1",
+        "HUB_KAFKA_REPLICAS": "1",
+        "HUB_KAFKA_SESSION": "3",
+        "HUB_SCHEMA_REGISTRY": server.url,
+    }
+    async with stage(**told) as world:
+        hub = await world.start()
+        token = await hub.token("sender", "site", "--procedure", "recensementCitoyen")
+        async with AIOKafkaProducer(bootstrap_servers=kafka) as producer:
+            await producer.send_and_wait(f"{prefix}submissions", SECRET.encode() * 9, key=b"k", partition=0)
+        async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {token}"}) as session:
+            for number in range(3):
+                await post(session, hub.url, submission(number, "recensementCitoyen", "74042"))
+            async with asyncio.timeout(30):
+                while (counts := await at_rest(hub, session)).get("set_aside.records") != 1:
+                    await asyncio.sleep(0.1)
+        assert counts["deliveries.delivered"] == 3
+        code, said = await hub.command("reconcile")
+        assert code == 0
+        line = next(line for line in said.splitlines() if "unknown_schema" in line)
+        assert [word.strip() for word in line.split("│")][1:6] == [
+            "submissions",
+            "0",
+            "0",
+            "unknown_schema",
+            "135",
+        ]
+        await hub.stop()
+        assert SECRET not in said + (world.folder / "hub.log").read_text("utf-8")
 
 
 # --- what else may answer -----------------------------------------------------------------------------
