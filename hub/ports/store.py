@@ -2,8 +2,8 @@
 
 One small port for each room of the journey, so that a room sees only its own verbs. All speak in batches;
 each verb is one transaction, durable when it returns. Times are the database's clock: callers hand in
-durations. Every transaction over several rows takes them in one fixed order of tables (submission, lane,
-partner, delivery), each sorted by key, and is run again when the database breaks a deadlock.
+durations. Every transaction over several rows takes them in one fixed order of tables (submission, upload,
+lane, partner, delivery), each sorted by key, and is run again when the database breaks a deadlock.
 """
 
 from __future__ import annotations

@@ -107,6 +107,8 @@ async def _insert_belongings(connection: Connection, fresh: Sequence[Submission]
     """Key, files, letter and journal line of what was inserted just now, and of nothing else."""
     if not fresh:
         return
+    # First: of two that name one upload, the second finds it gone, not its files' names taken.
+    await _take_over(connection, [one.upload for one in fresh if one.upload is not None])
     files = [(file.location, one.id) for one in fresh for file in one.attachments]
     await connection.execute(
         """
@@ -122,7 +124,6 @@ async def _insert_belongings(connection: Connection, fresh: Sequence[Submission]
         [location for location, _ in files],
         [owner for _, owner in files],
     )
-    await _take_over(connection, [one.upload for one in fresh if one.upload is not None])
     await write_journal(
         connection,
         [JournalEntry("submission.received", one.id, actor=f"sender:{one.sender}") for one in fresh],
