@@ -26,6 +26,7 @@ Headers = Sequence[tuple[str, bytes | None]]
 
 _BY_NUMBER = b"registry"
 _FRAME = struct.Struct(">bi")
+_FRAMED = _FRAME.size
 _MAGIC = 0
 _UNKNOWN = ""
 
@@ -48,7 +49,7 @@ class Framing:
     def __init__(self, registry: SchemaRegistry | None = None) -> None:
         self._registry = registry
         self._forms: dict[str, tuple[bytes, Headers]] = {}
-        self._names: dict[int, str] = {}
+        self._names: dict[bytes, str] = {}
         self._strangers: set[int] = set()
         self._ready = registry is None
         self._learning = asyncio.Lock()
@@ -60,8 +61,9 @@ class Framing:
             if self._ready or self._registry is None:
                 return
             for name, number in (await self._registry.ids()).items():
-                self._forms[name] = (_FRAME.pack(_MAGIC, number), [(SCHEMA, _BY_NUMBER)])
-                self._names[number] = name
+                frame = _FRAME.pack(_MAGIC, number)
+                self._forms[name] = (frame, [(SCHEMA, _BY_NUMBER)])
+                self._names[frame] = name
             self._ready = True
 
     def dress(self, record: Record) -> tuple[bytes, Headers]:
@@ -87,41 +89,42 @@ class Framing:
                 brief = said or b""
         if named is not None and named != _BY_NUMBER:
             return _new(Record, (key or b"", named.decode("utf-8", "replace"), value or b"", brief))
-        if named is not None and self._registry is None:
+        known = self._names.get(value[:_FRAMED]) if value else None
+        if value is None or known is None:
+            self._refuse_or_ask(named, value)
+            return Record(key or b"", _UNKNOWN, value or b"", brief)
+        return _new(Record, (key or b"", known, value[_FRAMED:], brief))
+
+    def _refuse_or_ask(self, named: bytes | None, value: bytes | None) -> None:
+        """Nothing, if this value names no schema of the hub's and never will."""
+        if self._registry is not None:
+            if self._numbers([value]) - self._strangers:
+                raise Unlearned
+        elif named is not None:
             raise SettingsError(
                 "a record of the log names its schema by a number of a schema registry, and none is"
                 " set: HUB_SCHEMA_REGISTRY says where it is found"
             )
-        if self._registry is None or value is None or len(value) < _FRAME.size:
-            return Record(key or b"", _UNKNOWN, value or b"", brief)
-        return self._numbered(key or b"", value, brief)
 
-    def _numbered(self, key: bytes, value: bytes, brief: bytes) -> Record:
-        magic, number = _FRAME.unpack_from(value)
-        name = self._names.get(number)
-        if name is None or magic != _MAGIC:
-            if magic == _MAGIC and number > 0 and number not in self._strangers:
-                raise Unlearned
-            return Record(key, _UNKNOWN, value, brief)
-        return Record(key, name, value[_FRAME.size :], brief)
+    def _numbers(self, values: Iterable[bytes | None]) -> set[int]:
+        """In the frames of these values, but for those that are known to stand for a schema of the hub's."""
+        frames = {value[:_FRAMED] for value in values if value and len(value) >= _FRAMED}
+        numbers = (_FRAME.unpack(frame) for frame in frames - self._names.keys())
+        return {number for magic, number in numbers if magic == _MAGIC and number > 0}
 
     async def learn(self, values: Iterable[bytes | None]) -> None:
         """Asks the registry for the numbers of these that it was not asked for yet. Raises Unavailable,
         SettingsError."""
-        frames = (_FRAME.unpack_from(value) for value in values if value and len(value) >= _FRAME.size)
-        numbers = {number for magic, number in frames if magic == _MAGIC and number > 0}
         async with self._learning:
             turn = asyncio.Semaphore(_AT_ONCE)
-            await asyncio.gather(
-                *(self._ask(number, turn) for number in numbers - self._names.keys() - self._strangers)
-            )
+            await asyncio.gather(*(self._ask(one, turn) for one in self._numbers(values) - self._strangers))
 
     async def _ask(self, number: int, turn: asyncio.Semaphore) -> None:
         assert self._registry is not None
         async with turn:
             name = await self._registry.name(number)
         if name is not None:
-            self._names[number] = name
+            self._names[_FRAME.pack(_MAGIC, number)] = name
             return
         if len(self._strangers) >= _MOST_STRANGERS:
             self._strangers.clear()
