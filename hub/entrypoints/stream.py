@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 import faust
 import structlog
+from faust.app import BootStrategy
 from faust.types import ServiceT, StreamT
 
 from hub.domain.errors import Invalid, SettingsError, Unavailable
@@ -158,7 +159,7 @@ def _credentials(brokers: Brokers) -> faust.SASLCredentials | faust.SSLCredentia
     return None if brokers.context is None else faust.SSLCredentials(brokers.context)
 
 
-class _Boot(faust.App.BootStrategy):
+class _Boot(BootStrategy):
     """Routing first, and by itself: a service that is added to an app begins when the app has its partitions and
     its tables, and for those it waits until a member that was killed counts as dead."""
 

@@ -36,6 +36,7 @@ _BROKEN_FOR_OTHERS = (
 _AWAY = (
     OSError,  # every way of not reaching it, the time limits among them
     asyncpg.InterfaceError,  # what one is told of a connection that broke a moment ago
+    asyncpg.InternalClientError,  # the same, of one that the server ended while it rested
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,  # stopped, starting, killed by an operator
     asyncpg.InsufficientResourcesError,  # no disk, no memory, no connection left
