@@ -17,7 +17,7 @@ from urllib.parse import quote
 import pytest
 
 from tests.certificates import Authority, authority
-from tests.journeys.world import free_port
+from tests.ports import free_port
 
 OLDEST = Path("/usr/lib/postgresql/15/bin")
 # With signs that an address must carry in another form.

@@ -13,7 +13,8 @@ import pytest_asyncio
 from tests.debian_postgres import IN_ADDRESS, PASSWORD, Server, serving
 from tests.journeys.children import hub as command
 from tests.journeys.children import is_a_sentence
-from tests.journeys.world import accounts, at_rest, free_port, post, stage, submission, total
+from tests.journeys.world import accounts, at_rest, post, stage, submission, total
+from tests.ports import free_port
 
 SUBMISSIONS = 20
 

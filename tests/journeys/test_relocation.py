@@ -31,7 +31,6 @@ from tests.journeys.world import (
     accounts,
     at_rest,
     fetched,
-    free_port,
     kill,
     post,
     stage,
@@ -39,6 +38,7 @@ from tests.journeys.world import (
     total,
 )
 from tests.kafka.broker import shared
+from tests.ports import free_port
 
 DELIVERED, UNDELIVERED, UNDECIDED = 100, 50, 50
 ALL = DELIVERED + UNDELIVERED + UNDECIDED

@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -21,6 +20,7 @@ import aiohttp
 
 from demo.hub import Hub
 from demo.receivers.process import Receiver
+from tests.ports import free_port
 
 BONNEVILLE = "21740042390019-74042"
 MARIGNIER = "21740164590016-74164"
@@ -172,11 +172,6 @@ def _partners(receiver: Receiver) -> dict[str, Any]:
             partner(MINISTRY),
         ]
     }
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as door:
-        return int(door.getsockname()[1])
 
 
 async def _end_orphans(folder: Path) -> None:

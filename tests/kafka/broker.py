@@ -9,12 +9,10 @@ skipped with a sentence. A broker listens on the loopback address, and dies with
 from __future__ import annotations
 
 import atexit
-import contextlib
 import ctypes
 import functools
 import hashlib
 import os
-import random
 import shutil
 import signal
 import socket
@@ -23,10 +21,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+
+from tests.ports import free_ports
 
 _POM = Path(__file__).with_name("pom.xml")
 _COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
@@ -80,7 +81,7 @@ class Brokers:
         self._classes = f"{jars()}/*"
         self._folder = Path(tempfile.mkdtemp(prefix="hub-tests-kafka-", dir=_quickest()))
         names = ("PLAINTEXT", "CONTROLLER", *listeners)
-        ports = iter(_free_ports(count * len(names)))
+        ports = iter(free_ports(count * len(names)))
         self._nodes = [
             _Node(number, {name: next(ports) for name in names}, self._folder / f"node-{number}")
             for number in range(1, count + 1)
@@ -98,10 +99,7 @@ class Brokers:
 
     def start(self) -> None:
         """All of them, ready to be used."""
-        formatting = [self._format(node) for node in self._nodes]
-        for process in formatting:
-            if process.wait(_PATIENCE):
-                raise AssertionError(f"formatting failed:\n{self._told(self._nodes[0])}")
+        self._end_formatting(self._nodes)
         for node in self._nodes:
             self._launch(node)
         self.wait()
@@ -125,6 +123,14 @@ class Brokers:
         called in a thread that lives as long as the broker shall: it dies with its parent, which is one."""
         self._launch(self._nodes[number - 1])
 
+    def restart_empty(self, number: int = 1) -> None:
+        """One that was killed and whose disk is lost: the same ports, no data. Not ready when this returns; see
+        `restart`."""
+        node = self._nodes[number - 1]
+        shutil.rmtree(node.data)
+        self._end_formatting([node])
+        self._launch(node)
+
     def wait(self) -> None:
         """Until all of them are ready to be used."""
         for node in self._nodes:
@@ -147,13 +153,18 @@ class Brokers:
             f"controller.quorum.voters={voters}",
             "listeners=" + ",".join(f"{name}://127.0.0.1:{port}" for name, port in node.ports.items()),
             "advertised.listeners=" + ",".join(f"{name}://127.0.0.1:{node.ports[name]}" for name in inside),
-            f"log.dirs={node.folder}/data",
+            f"log.dirs={node.data}",
             f"offsets.topic.replication.factor={copies}",
             f"transaction.state.log.replication.factor={copies}",
             f"transaction.state.log.min.isr={min(copies, 2)}",
             f"share.coordinator.state.topic.replication.factor={copies}",
         )
         node.settings.write_text(_SETTINGS + "\n".join((*lines, settings, "")))
+
+    def _end_formatting(self, nodes: Sequence[_Node]) -> None:
+        for node, process in [(node, self._format(node)) for node in nodes]:
+            if process.wait(_PATIENCE):
+                raise AssertionError(f"formatting failed:\n{self._told(node)}")
 
     def _format(self, node: _Node) -> subprocess.Popen[bytes]:
         # The same for each of them.
@@ -203,6 +214,10 @@ class _Node:
     ports: dict[str, int]
     folder: Path
     process: subprocess.Popen[bytes] | None = field(default=None)
+
+    @property
+    def data(self) -> Path:
+        return self.folder / "data"
 
     @property
     def settings(self) -> Path:
@@ -269,17 +284,6 @@ def _quickest() -> str | None:
         return None
     room = os.statvfs(memory)
     return memory if room.f_bavail * room.f_frsize > 2 << 30 else None
-
-
-def _free_ports(count: int) -> list[int]:
-    """Below those that outgoing connections are given: one of them would else stand in a broker's place while
-    it starts, or starts again."""
-    found: set[int] = set()
-    while len(found) < count:
-        port = random.randrange(12_000, 30_000)
-        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            found.add(port)
-    return list(found)
 
 
 def die_with_the_parent() -> None:

@@ -63,6 +63,16 @@ class KafkaRig:
         for connection in list(reader._consumer._client._conns.values()):
             connection._writer.transport.abort()
 
+    async def remove(self, *topics: Topic) -> None:
+        """Gone, or made anew by somebody at work."""
+        before = [(await self.brokers.look(self.name(topic))) for topic in topics]
+        await self._delete(*(self.name(topic) for topic in topics))
+        for topic, look in zip(topics, before, strict=True):
+            while look is not None and (now := await self.brokers.look(self.name(topic))) is not None:
+                if now.incarnation != look.incarnation:
+                    break
+                await asyncio.sleep(0.02)
+
     async def lose(self) -> None:
         for topic in Topic:
             await self.delete(topic)
