@@ -144,7 +144,7 @@ async def _until_answered(ask: Callable[..., Awaitable[Result]], *told: Any) -> 
         try:
             return await ask(*told)
         except (Unavailable, SettingsError) as error:
-            log.error("journal.waits", error=type(error).__name__, exc_info=error)
+            log.error("journal.waits", reason=str(error), exc_info=error)
             await asyncio.sleep(_AGAIN_AFTER)
 
 

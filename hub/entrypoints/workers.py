@@ -13,7 +13,7 @@ from datetime import timedelta
 
 import structlog
 
-from hub.domain.errors import LeaseLost
+from hub.domain.errors import LeaseLost, SettingsError, Unavailable
 from hub.ports.deposits import Deposits
 from hub.ports.log import Log, LogReader, Topic
 from hub.ports.store import RuleBooks
@@ -55,6 +55,9 @@ async def keep(name: str, life: Callable[[], Awaitable[None]], stopping: Stoppin
             return
         except LeaseLost:
             log.info("worker.lease_lost", worker=name)
+        except (SettingsError, Unavailable) as error:
+            # Its sentence is written for operators, and quotes nobody.
+            log.error("worker.waits", worker=name, reason=str(error), exc_info=error)
         except Exception as error:
             log.error("worker.failed", worker=name, error=type(error).__name__, exc_info=error)
         if asyncio.get_running_loop().time() - started > 60:

@@ -17,6 +17,7 @@ from typing import Any
 import aiohttp
 import pytest
 import pytest_asyncio
+import structlog
 from aiohttp import BasicAuth, web
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer  # type: ignore[import-untyped]
 
@@ -29,6 +30,7 @@ from hub.adapters.registry.client import HttpSchemaRegistry, RegistryAddress
 from hub.domain.errors import SettingsError, Unavailable
 from hub.domain.identity import Subscriber
 from hub.entrypoints.stream import host
+from hub.entrypoints.workers import keep
 from hub.ports.log import Record, Topic
 from hub.ports.store import News
 from hub.settings import Settings
@@ -232,6 +234,19 @@ async def test_a_hub_without_a_registry_says_why_it_does_not_read_numbered_recor
             with pytest.raises(SettingsError, match="HUB_SCHEMA_REGISTRY"):
                 await read(reader, 1)
     assert await log.backlog(Topic.JOURNAL) == {GROUP: 1}
+    stopping = asyncio.Event()
+
+    async def life() -> None:
+        async with log.reader(Topic.JOURNAL, GROUP) as reader:
+            await read(reader, 1)
+
+    with structlog.testing.capture_logs() as lines:
+        working = asyncio.create_task(keep("registration", life, stopping))
+        while not lines:
+            await asyncio.sleep(0.05)
+        stopping.set()
+        await working
+    assert "HUB_SCHEMA_REGISTRY" in lines[0]["reason"]
     async with numbered(rig, registry).reader(Topic.JOURNAL, GROUP) as reader:
         assert bare((await read(reader, 1))[0].record) == LINE
 
