@@ -9,7 +9,7 @@ import hashlib
 import io
 import json
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -34,6 +34,7 @@ from hub.adapters.kafka.log_reader import Pace
 from hub.adapters.kafka.topics import check, create
 from hub.adapters.postgres.intake import PostgresIntake
 from hub.adapters.postgres.uploads import PostgresUploads
+from hub.domain.errors import Unavailable
 from hub.entrypoints import workers
 from hub.ports.log import LogReader
 from hub.services.deposits import GROUP, DepositRoom, Wire
@@ -227,8 +228,9 @@ async def test_what_a_post_would_be_refused_for_is_refused_with_the_same_words(s
         deposit([b"second"], "W-9"),
         deposit([b"x" * 900_001], "W-10"),
         deposit([], "W-11"),
+        deposit([b"x" * 900_000], "W-12"),
     )
-    await site.read(13)
+    await site.read(14)
     posted = await site.world.post(offer((), "W-1", facts={"commune": "00000", "rien": "x"}))
     assert await site.rules() == [
         ("W-1", "invalid", posted.rules),
@@ -243,8 +245,8 @@ async def test_what_a_post_would_be_refused_for_is_refused_with_the_same_words(s
         ("W-10", "too_large", {("", "too_large")}),
         ("W-9", "conflict", {("/external_id", "used_before")}),
     ]
-    assert await site.accepted() == [(SENDER, "W-11"), (SENDER, "W-9")]
-    assert len(site.world.files()) == 1
+    assert await site.accepted() == [(SENDER, name) for name in ("W-11", "W-12", "W-9")]
+    assert len(site.world.files()) == 2
 
 
 async def test_bytes_that_are_no_deposit_are_refused_by_their_place_and_the_topic_goes_on(
@@ -335,6 +337,76 @@ async def test_killed_between_accepting_and_saying_so_a_deposit_is_read_again_an
     # And nothing is left to trim, nor to read.
     assert await site.deposits.trim(SENDER) == 3
     assert await site.deposits.read_before(SENDER, datetime.now(UTC))
+
+
+async def test_when_something_is_away_nothing_of_a_page_is_kept_and_all_of_it_is_read_again(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await site.write(*(deposit([b"a", b"b"], f"V-{n}") for n in range(3)))
+    put, left = site.world.rooms.attachments.put, iter(range(4))
+
+    async def away(chunks: Any, key: Any) -> Any:
+        if next(left, None) is None:
+            raise Unavailable
+        return await put(chunks, key)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(site.world.rooms.intake._attachments, "put", away)
+        with pytest.raises(Unavailable):
+            await site.read(3)
+    assert (await site.accepted(), site.world.files()) == ([], [])
+    await site.read(3)
+    assert len(await site.accepted()) == 3
+    assert await site.refusals() == []
+
+
+class Numbers:
+    """A schema registry that knows two numbers."""
+
+    async def ids(self) -> Mapping[str, int]:
+        return {"deposit.v1": 7, "refusal.v1": 8}
+
+    async def name(self, id: int) -> str | None:
+        return {7: "deposit.v1", 8: "refusal.v1"}.get(id)
+
+
+async def test_with_a_schema_registry_a_deposit_may_name_its_schema_by_a_number(site: Site) -> None:
+    site.deposits = KafkaDeposits(site.cluster, site.shape, [SENDER], PACE, Numbers())
+    value = encoded(deposit([], "N-1"))
+    await site.write(b"\0\0\0\0\7" + value, b"\0\0\0\0\7" + value, headers=[])
+    await site.write(b"\0\0\0\0\7" + encoded(deposit([], "N-2")), headers=[("schema", b"registry")])
+    await site.write(deposit([], "N-3"))
+    await site.write(b"\0\0\0\0\x2a" + value, b"\0\0\0\0\x08" + value, headers=[])
+    await site.read(6)
+    assert await site.accepted() == [(SENDER, name) for name in ("N-1", "N-2", "N-3")]
+    name = site.shape.refused(SENDER).name
+    async with AIOKafkaConsumer(
+        name, bootstrap_servers=site.cluster.bootstrap, auto_offset_reset="earliest"
+    ) as consumer:
+        told = [await consumer.getone() for _ in range(2)]
+    assert {(one.value[:5], one.headers) for one in told} == {(b"\0\0\0\0\x08", (("schema", b"registry"),))}
+
+
+async def test_killed_before_its_row_is_written_an_upload_is_nothing_but_files_for_the_sweep(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def dies(*_: object) -> None:
+        raise Killed
+
+    monkeypatch.setattr(PostgresUploads, "keep", dies)
+    room = site.world.rooms.uploads
+    loading = room.begin(SENDER)
+    await room.store_file(loading, _once(b"perdu"))
+    with pytest.raises(Killed):
+        await room.keep(loading)
+    assert len(site.world.files()) == 1
+    sweep = SweepRoom(site.world.rooms.attachments, PostgresIntake(site.world.database), timedelta(0))
+    assert await sweep.run_once() == 1
+    assert site.world.files() == []
+
+
+async def _once(content: bytes) -> AsyncIterator[bytes]:
+    yield content
 
 
 async def test_a_deposit_takes_over_the_files_of_its_upload_once(site: Site) -> None:
