@@ -128,8 +128,12 @@ class Ground:
 
 
 def has_store(settings: Settings) -> bool:
-    """Whether there is a store to look into; one that is away is there as well."""
-    return settings.database_url is not None or (settings.folder / "postgres").exists()
+    """Whether there is a store to look into; one that is away is there as well. Raises SettingsError."""
+    return settings.database_url is not None or _embedded(settings).exists
+
+
+def _embedded(settings: Settings) -> EmbeddedPostgres:
+    return EmbeddedPostgres(settings.folder / "postgres", run_as=os.environ.get("HUB_POSTGRES_USER"))
 
 
 @asynccontextmanager
@@ -144,9 +148,7 @@ async def ground(settings: Settings, *, alone: bool, relocating: bool = False) -
         if settings.database_url is not None:
             dsn = settings.database_url.get_secret_value()
         else:
-            embedded = EmbeddedPostgres(
-                settings.folder / "postgres", run_as=os.environ.get("HUB_POSTGRES_USER")
-            )
+            embedded = _embedded(settings)
             found = None if alone else await embedded.running()
             dsn = found if found is not None else await stack.enter_async_context(_started(embedded))
         await migrate(dsn)

@@ -131,6 +131,9 @@ async def test_all_that_is_against_it_is_told_at_once_and_nothing_is_changed(wor
         await worlds.relocate(database_url=None)
     with pytest.raises(SettingsError, match="name no key"):
         await worlds.relocate(key_file=None)
+    async with ground(worlds.here, alone=True):
+        with pytest.raises(SettingsError, match="another hub"):
+            await worlds.relocate()
     assert await worlds.open_here() == FILES
     assert await worlds.count_there() == 0
     assert worlds.files_there() == set()

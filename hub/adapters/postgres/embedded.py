@@ -110,6 +110,11 @@ class EmbeddedPostgres:
             self._release()
             raise
 
+    @property
+    def exists(self) -> bool:
+        """Whether data lie there, or where they were put instead. Raises SettingsError when they are not ours."""
+        return existing(self._wanted, self._elsewhere) is not None
+
     async def running(self) -> str | None:
         """The address of the server another hub has running in this folder, once it answers; None when
         there is none. It stays that hub's: it is neither taken over nor stopped."""
