@@ -139,7 +139,10 @@ async def test_a_poison_record_in_the_journal_stops_no_other(world: World) -> No
         await world.log.append(Topic.JOURNAL, [good])
         stopping = asyncio.Event()
         hosting = asyncio.create_task(stream.host(world.hosted(), stopping))
-        # The one behind them is counted: its town is not silent.
+        async with asyncio.timeout(30):
+            while [line["event"] for line in lines].count("record.set_aside") < len(bad):
+                await asyncio.sleep(0.1)
+        # All that lay before them was read; the one behind them is counted: its town is not silent.
         await world.silent(len(TOWNS) - 1)
         stopping.set()
         await asyncio.wait_for(hosting, 30)
