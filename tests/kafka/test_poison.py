@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -24,11 +24,14 @@ from hub.adapters.postgres.tray import PostgresTray
 from hub.adapters.registry.client import HttpSchemaRegistry, RegistryAddress
 from hub.adapters.system.clock import SystemClock
 from hub.cli.operating import shelf_table
+from hub.domain.decisions import Decision
+from hub.domain.errors import Flaw, Invalid
 from hub.domain.identity import submission_id
-from hub.ports.log import Topic
+from hub.ports.log import Record, Topic
 from hub.ports.shelf import Unreadable
 from hub.services import registration, routing, shelf
 from hub.services.outgoing import OutgoingRoom
+from hub.services.recall import RecallRoom
 from hub.services.reconciliation import ReconciliationRoom
 from hub.services.registration import RegistrationRoom
 from hub.services.routing import RoutingRoom
@@ -82,8 +85,8 @@ class Journey:
         room = RoutingRoom(self.log, library, SubmissionReader().read, DecisionWriter(), self._shelf)
         await self._finish(room, Topic.SUBMISSIONS, routing.GROUP)
 
-    async def register(self) -> None:
-        room = RegistrationRoom(PostgresRegistry(self.world.database), read_decision_record, self._shelf)
+    async def register(self, read: Callable[[Record], Decision] = read_decision_record) -> None:
+        room = RegistrationRoom(PostgresRegistry(self.world.database), read, self._shelf)
         await self._finish(room, Topic.ROUTINGS, registration.GROUP)
 
     async def keep(self) -> None:
@@ -224,6 +227,32 @@ async def test_what_is_read_again_is_set_aside_once_and_a_topic_of_another_life_
     assert len(told) == 6
     assert len({one.life for one in told}) == 2
     await again.log.close()
+
+
+async def test_a_decision_that_an_older_release_could_not_read_is_made_again(journey: Journey) -> None:
+    world = journey.world
+    assert (await world.post(offer())).status == 202
+    await journey.carry()
+    await journey.decide()
+
+    def older(_: Record) -> Decision:
+        raise Invalid(Flaw("", "schema", "not a decision.v0 record"))
+
+    await journey.register(older)
+    await journey.keep()
+    assert [one.reason for one in (await journey.told())["routings"]] == ["unknown_schema"]
+    assert await column(world, "SELECT verdict FROM decision") == []
+    # As if it had been received an hour ago: what was received just now may still be on its way.
+    await column(world, "UPDATE submission SET received_at = received_at - interval '1 hour' RETURNING 1")
+    tray = PostgresTray(world.database)
+    assert await RecallRoom(tray, journey.log).find_lost() == 1
+    await tray.close()
+    await journey.carry()
+    await journey.decide()
+    await journey.register()
+    accounts, differences = await ReconciliationRoom(PostgresLedger(world.database)).read()
+    assert not differences
+    assert [line.undecided for line in accounts.submissions] == [0]
 
 
 def _framed(number: int, value: bytes) -> bytes:
