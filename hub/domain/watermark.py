@@ -19,17 +19,17 @@ class Watermark:
     handed: deque[int] = field(default_factory=deque)
     _apart: set[int] = field(default_factory=set)
 
-    def hand_out(self, offset: int) -> None:
-        self.handed.append(offset)
-        self.next_offset = offset + 1
+    def hand_out(self, *offsets: int) -> None:
+        self.handed.extend(offsets)
+        self.next_offset = offsets[-1] + 1
 
-    def mark(self, offset: int) -> bool:
-        """This one is done; False if it was never handed out."""
-        if offset >= self.next_offset:
-            return False
-        if self.handed and offset >= self.handed[0]:
-            self._apart.add(offset)
-        return True
+    def mark(self, *offsets: int) -> bool:
+        """These are done; False if one of them was never handed out, and the others are done all the same."""
+        known = [offset for offset in offsets if offset < self.next_offset]
+        if self.handed:
+            first = self.handed[0]
+            self._apart.update([offset for offset in known if offset >= first])
+        return len(known) == len(offsets)
 
     def reached(self) -> int:
         """The first offset that is not done: everything below it is, or was never there."""

@@ -110,16 +110,16 @@ class RoutingRoom:
         """In the order of the page, which is that of each partner's numbers; and why some must wait, if any."""
         if self._beside:
             entries = [one for one in entries if one.position not in self._beside]
-        readable, unread = self._read_all(entries)
+        readable, told, unread = self._read_all(entries)
         await self._shelf.put(Topic.SUBMISSIONS, unread)
         records = [record for one in unread if (record := self._unreadable(one.entry)) is not None]
-        books = await self._library.in_force([asked.received_at for _, asked in readable])
+        books = await self._library.in_force([asked.received_at for asked in told])
         write, verdicts = self._writer.write, Counter[str]()
         waiting: dict[Position, Missing] = {}
-        for (entry, asked), book in zip(readable, books, strict=True):
+        for entry, asked, book in zip(readable, told, books, strict=True):
             if isinstance(book, Snapshot):
                 found = chosen(asked, book.book)
-                if not (isinstance(found, Grant) or found.verdict is None):
+                if not isinstance(found, Grant) and found.verdict is not None:
                     verdicts[type(found.verdict).__name__] += 1
                 records.append(write(entry.record.key, book.number, found, asked.attachments))
             elif isinstance(book, Pruned):
@@ -140,16 +140,24 @@ class RoutingRoom:
         self._beside |= frozenset(entry.position for entry in entries) - waiting.keys()
         return records, next(iter(waiting.values()))
 
-    def _read_all(self, entries: Sequence[Entry]) -> tuple[list[tuple[Entry, Asked]], list[Unread]]:
-        readable: list[tuple[Entry, Asked]] = []
-        unread: list[Unread] = []
+    def _read_all(self, entries: Sequence[Entry]) -> tuple[list[Entry], list[Asked], list[Unread]]:
+        """Those that can be read, what each of them asks, and the others."""
         read = self._read
+        try:
+            # As most pages are.
+            return list(entries), [read(record) for _, record in entries], []
+        except Invalid:
+            pass
+        readable: list[Entry] = []
+        told: list[Asked] = []
+        unread: list[Unread] = []
         for entry in entries:
             try:
-                readable.append((entry, read(entry.record)))
+                told.append(read(entry.record))
+                readable.append(entry)
             except Invalid as error:
                 unread.append(Unread(entry, error))
-        return readable, unread
+        return readable, told, unread
 
     def _unreadable(self, entry: Entry) -> Record | None:
         """The key still names the submission, unless it too is damaged: then nothing is decided."""

@@ -77,8 +77,10 @@ class Brokers:
         settings: str = "",
         formatting: tuple[str, ...] = (),
         listeners: tuple[str, ...] = (),
+        java: tuple[str, ...] = _JAVA,
     ) -> None:
         self._classes = f"{jars()}/*"
+        self._virtual_machine = java
         self._folder = Path(tempfile.mkdtemp(prefix="hub-tests-kafka-", dir=_quickest()))
         names = ("PLAINTEXT", "CONTROLLER", *listeners)
         ports = iter(free_ports(count * len(names)))
@@ -89,6 +91,16 @@ class Brokers:
         self._formatting = formatting
         for node in self._nodes:
             self._write(node, settings)
+
+    @property
+    def folder(self) -> Path:
+        """Where all of them have their data."""
+        return self._folder
+
+    @property
+    def processes(self) -> list[int]:
+        """Of those that were started."""
+        return [node.process.pid for node in self._nodes if node.process is not None]
 
     @property
     def bootstrap(self) -> str:
@@ -182,7 +194,7 @@ class Brokers:
     def _java(self, node: _Node, program: str, *words: str) -> subprocess.Popen[bytes]:
         with node.log.open("ab") as log:
             return subprocess.Popen(
-                [*_JAVA, "-cp", self._classes, program, *words],
+                [*self._virtual_machine, "-cp", self._classes, program, *words],
                 cwd=node.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -66,17 +66,17 @@ class Appender:
 
     def _batches(self, producer: Any, records: Sequence[Record]) -> list[Any]:
         found = [producer.create_batch()]
+        append, dress = found[0].append, self._framing.dress
         for record in records:
-            if not self._add(found[-1], record):
+            value, headers = dress(record)
+            if append(timestamp=None, key=record.key, value=value, headers=headers) is None:
                 found.append(producer.create_batch())
-                self._add(found[-1], record)
-            if found[-1].size() > LARGEST:
-                raise SettingsError(f"a record of the log is larger than its topic takes ({LARGEST} bytes)")
+                append = found[-1].append
+                append(timestamp=None, key=record.key, value=value, headers=headers)
+        # A batch that is larger than it should be is one that has a single record.
+        if any(batch.size() > LARGEST for batch in found):
+            raise SettingsError(f"a record of the log is larger than its topic takes ({LARGEST} bytes)")
         return found
-
-    def _add(self, batch: Any, record: Record) -> bool:
-        value, headers = self._framing.dress(record)
-        return batch.append(timestamp=None, key=record.key, value=value, headers=headers) is not None
 
     async def _opened(self) -> Any:
         async with self._opening:

@@ -66,12 +66,17 @@ class Framing:
                 self._names[frame] = name
             self._ready = True
 
-    def dress(self, record: Record) -> tuple[bytes, Headers]:
-        """Value and headers as they are written. A schema that was never published is named in the header."""
-        form = self._forms.get(record.schema)
+    def form(self, schema: str) -> tuple[bytes, Headers]:
+        """What stands before a value of this schema, and the headers that say so. One that was never published is
+        named in the header."""
+        form = self._forms.get(schema)
         if form is None:
-            form = self._forms[record.schema] = (b"", [(SCHEMA, record.schema.encode())])
-        frame, headers = form
+            form = self._forms[schema] = (b"", [(SCHEMA, schema.encode())])
+        return form
+
+    def dress(self, record: Record) -> tuple[bytes, Headers]:
+        """Value and headers as they are written."""
+        frame, headers = self.form(record.schema)
         if record.brief:
             # A list: the library takes nothing else.
             headers = [*headers, (BRIEF, record.brief)]

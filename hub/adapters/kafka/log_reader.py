@@ -15,6 +15,7 @@ the library's own would go on under none.
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -206,13 +207,11 @@ class KafkaLogReader:
     def _hand_out(self, page: Mapping[Any, Sequence[Entry]]) -> list[Entry]:
         found: list[Entry] = []
         for where, entries in page.items():
-            for entry in entries:
-                offset = entry.position.offset
-                mark = self._held[where.partition]
-                if offset < mark.next_offset:
-                    # The cluster lost what the group had come to, and begins again at its earliest.
-                    mark = self._held[where.partition] = Watermark(offset)
-                mark.hand_out(offset)
+            first = entries[0].position.offset
+            if first < self._held[where.partition].next_offset:
+                # The cluster lost what the group had come to, and begins again at its earliest.
+                self._held[where.partition] = Watermark(first)
+            self._held[where.partition].hand_out(*[position.offset for position, _ in entries])
             found += entries
         return found
 
@@ -256,14 +255,16 @@ class KafkaLogReader:
             return
         async with self._committing:
             self._go_on()
+            finished: dict[int, list[int]] = defaultdict(list)
+            for (partition, offset), _ in entries:
+                finished[partition].append(offset)
             marks = {}
             strangers = False
-            for partition, offset in ((one.position.partition, one.position.offset) for one in entries):
+            for partition, offsets in finished.items():
                 mark = self._held.get(partition)
-                if mark is None or not mark.mark(offset):
-                    strangers = True
-                else:
+                if mark is not None:
                     marks[partition] = mark
+                strangers |= mark is None or not mark.mark(*offsets)
             if not await self._move(marks) or strangers:
                 raise LeaseLost(_NOT_HELD)
 
