@@ -6,7 +6,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo run test check slow bench system lock clean again
+.PHONY: demo run test check slow bench peers system lock clean again
 .DELETE_ON_ERROR:
 
 demo: .venv/installed
@@ -31,6 +31,11 @@ slow: .venv/installed
 bench: .venv/installed
 	@$(BIN)/python -m benchmarks.matching --short
 	@$(BIN)/python -m benchmarks.embedded --short
+	@$(BIN)/python -m benchmarks.routing --short
+
+# What others have built and the benchmarks put beside ours. Minutes, and gigabytes of Go's caches.
+peers: .venv/installed
+	@sh .ci/peers
 
 # What the tests need of the system, beside Python: run as root, on Debian.
 system:
