@@ -9,10 +9,13 @@ from __future__ import annotations
 import logging
 import sys
 import traceback
+from collections import Counter
 from collections.abc import MutableMapping
 from typing import Any
 
 import structlog
+
+_AGAIN_AFTER = 10.0
 
 
 def configure(form: str) -> None:
@@ -54,13 +57,22 @@ def places(error: BaseException) -> list[str]:
 
 
 class _TypeOnly(logging.Handler):
-    """A library's error: which logger, where, and the exception's type."""
+    """A library's error: which logger, where, and the exception's type. One that is told again and again, as of a
+    topic that is gone, is told every ten seconds, with how many `times` it was."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told: dict[tuple[str, str, str | None], float] = {}
+        self._silenced: Counter[tuple[str, str, str | None]] = Counter()
 
     def emit(self, record: logging.LogRecord) -> None:
         error = record.exc_info[1] if record.exc_info else None
-        structlog.get_logger().error(
-            "library.error",
-            library=record.name,
-            place=f"{record.filename}:{record.lineno}",
-            error=type(error).__name__ if error is not None else None,
-        )
+        kind = type(error).__name__ if error is not None else None
+        what = (record.name, f"{record.filename}:{record.lineno}", kind)
+        self._silenced[what] += 1
+        if record.created - self._told.get(what, float("-inf")) < _AGAIN_AFTER:
+            return
+        self._told[what] = record.created
+        library, place, kind = what
+        times = self._silenced.pop(what)
+        structlog.get_logger().error("library.error", library=library, place=place, error=kind, times=times)
