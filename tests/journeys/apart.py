@@ -43,7 +43,7 @@ _PLACES = (("74042", BONNEVILLE), ("74164", MARIGNIER), ("74010", None))
 
 
 class Pieces:
-    """One process for each role, by the role's name; a second one of a role by another name."""
+    """One process for each role, by the role's name; a `further` one of a role has that word behind it."""
 
     def __init__(self, world: Stage) -> None:
         self._world = world
@@ -55,14 +55,18 @@ class Pieces:
     def intake(self) -> Hub:
         return self.hubs["intake"]
 
-    async def start(self, role: str, name: str | None = None) -> None:
-        known = name or role
+    @property
+    def running(self) -> list[str]:
+        return [name for name, hub in self.hubs.items() if hub.process.returncode is None]
+
+    async def start(self, role: str, further: str = "") -> None:
+        known = f"{role} {further}".strip()
         port = self._ports.setdefault(known, free_port())
         environment = {**self._world.environment, "HUB_PORT": str(port)}
         self.hubs[known] = await Hub.start(environment, self._world.folder / f"{known}.log", role)
 
-    async def start_all(self, roles: Collection[str]) -> None:
-        await asyncio.gather(*(self.start(role) for role in roles))
+    async def start_all(self, roles: Collection[str], further: str = "") -> None:
+        await asyncio.gather(*(self.start(role, further) for role in roles))
 
     async def kill(self, name: str) -> None:
         kill(self.hubs[name])
@@ -88,27 +92,28 @@ class Town:
 
     @asynccontextmanager
     async def posting(
-        self, count: int, at_once: int = 12, each: float = 0
-    ) -> AsyncIterator[asyncio.Task[None]]:
-        """So many submissions, until all are accepted; `at_once` form sites, which rest for `each` seconds after
-        each. The task is theirs."""
-        numbers = iter(range(self._posted, self._posted + count))
-        self._posted += count
+        self, count: int | None = None, at_once: int = 12, each: float = 0
+    ) -> AsyncIterator[None]:
+        """So many submissions, until all are accepted; or None: as long as this lasts. `at_once` form sites, which
+        rest for `each` seconds after each."""
+        last = None if count is None else self._posted + count
+        leaving = asyncio.Event()
 
         async def site(session: aiohttp.ClientSession) -> None:
-            for number in numbers:
+            while not leaving.is_set() if last is None else self._posted < last:
+                number, self._posted = self._posted, self._posted + 1
                 place, partner = _PLACES[number % 3]
                 form = submission(number, PROCEDURE, place)
                 self.accepted[await post(session, self.apart.intake.url, form)] = partner
                 await asyncio.sleep(each)
 
-        async def sites() -> None:
-            async with aiohttp.ClientSession(headers=self._sender) as session:
-                await asyncio.gather(*(site(session) for _ in range(at_once)))
-
-        # A site that fails ends the test, whatever it waits for.
-        async with asyncio.TaskGroup() as tasks:
-            yield tasks.create_task(sites())
+        async with aiohttp.ClientSession(headers=self._sender) as session:
+            # A site that fails ends the test, whatever it waits for.
+            async with asyncio.TaskGroup() as sites:
+                for _ in range(at_once):
+                    sites.create_task(site(session))
+                yield
+                leaving.set()
 
     async def post(self, count: int) -> None:
         async with self.posting(count):
@@ -123,10 +128,14 @@ class Town:
         async with aiohttp.ClientSession() as session:
             return await self.apart.intake.counts(session)
 
+    async def decided(self) -> int:
+        counts = await self.counts()
+        return counts["submissions.accepted"] - counts["submissions.undecided"]
+
     async def until(self, name: str, count: int, within: float = 60) -> None:
         """So many stand there, as `/metrics` of intake tells."""
         async with asyncio.timeout(within):
-            while (await self.counts()).get(f"{name}", 0) != count:
+            while (await self.counts()).get(name) != count:
                 await asyncio.sleep(0.1)
 
     async def accounted_for(self, within: float = 60) -> None:

@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 import pytest_asyncio
 
-from hub.adapters.kafka.groups import kafka_name
 from hub.adapters.postgres.embedded import EmbeddedPostgres
 from hub.ports.log import Topic
 from hub.services import registration, routing
@@ -94,14 +93,14 @@ async def test_a_group_whose_place_is_lost_begins_at_the_earliest_record_left(
     groups = {Topic.ROUTINGS: registration.GROUP, Topic.SUBMISSIONS: routing.GROUP}
     await here.apart.stop("registration")
     await here.post(60)
-    await waiting(rig, Topic.ROUTINGS, registration.GROUP, 60)
+    await rig.waiting(Topic.ROUTINGS, registration.GROUP, 60)
     await here.apart.stop("routing")
     await here.post(60)
-    await waiting(rig, Topic.SUBMISSIONS, routing.GROUP, 60)
+    await rig.waiting(Topic.SUBMISSIONS, routing.GROUP, 60)
     for topic, group in groups.items():
         if how == "removed":
             await log.remove_group(topic, group)
-        await forgotten(rig, topic, group)
+        await rig.forgotten(topic, group)
     await here.post(60)
     await here.apart.start_all(("routing", "registration"))
     await here.accounted_for(within=30)
@@ -112,27 +111,10 @@ async def test_topics_that_are_deleted_and_made_anew_get_again_what_was_not_deci
 ) -> None:
     await here.apart.stop("registration")
     await here.post(60)
-    await waiting(rig, Topic.ROUTINGS, registration.GROUP, 60)
+    await rig.waiting(Topic.ROUTINGS, registration.GROUP, 60)
     before = await rig.log().incarnation(Topic.SUBMISSIONS)
     async with here.posting(60, at_once=2):
         await rig.remove(*Topic)
         await here.apart.start("registration")
     await here.accounted_for(within=60)
     assert await rig.log().incarnation(Topic.SUBMISSIONS) != before
-
-
-async def waiting(rig: KafkaRig, topic: Topic, group: str, count: int) -> None:
-    """So many records are there that the group has not done."""
-    log = rig.log()
-    async with asyncio.timeout(30):
-        while (await log.backlog(topic)).get(group) != count:
-            await asyncio.sleep(0.1)
-
-
-async def forgotten(rig: KafkaRig, topic: Topic, group: str) -> None:
-    """Kafka does not know how far the group was."""
-    name = rig.name(topic)
-    life = await rig.log().incarnation(topic)
-    async with asyncio.timeout(150):
-        while await rig.groups.committed(kafka_name(name, group), name, life):
-            await asyncio.sleep(0.5)

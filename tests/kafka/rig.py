@@ -11,7 +11,7 @@ from aiokafka.protocol.admin import DeleteTopicsRequest  # type: ignore[import-u
 
 from hub.adapters.kafka.brokers import Brokers
 from hub.adapters.kafka.cluster import KafkaCluster
-from hub.adapters.kafka.groups import Groups
+from hub.adapters.kafka.groups import Groups, kafka_name
 from hub.adapters.kafka.log import KafkaLog
 from hub.adapters.kafka.log_reader import KafkaLogReader, Pace
 from hub.adapters.kafka.topics import Topics, table
@@ -72,6 +72,20 @@ class KafkaRig:
                 if now.incarnation != look.incarnation:
                     break
                 await asyncio.sleep(0.02)
+
+    async def waiting(self, topic: Topic, group: str, count: int) -> None:
+        """So many records are there that the group has not done."""
+        log = self.log()
+        async with asyncio.timeout(30):
+            while (await log.backlog(topic)).get(group) != count:
+                await asyncio.sleep(0.1)
+
+    async def forgotten(self, topic: Topic, group: str) -> None:
+        """Kafka does not know how far the group was."""
+        name, life = self.name(topic), await self.log().incarnation(topic)
+        async with asyncio.timeout(150):
+            while await self.groups.committed(kafka_name(name, group), name, life):
+                await asyncio.sleep(0.5)
 
     async def lose(self) -> None:
         for topic in Topic:
