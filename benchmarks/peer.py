@@ -93,13 +93,13 @@ async def turn(bootstrap: str, order: Order, subscribed: dict[str, str]) -> dict
             async with asyncio.timeout(_PATIENCE):
                 while not (before := await written()):
                     await asyncio.sleep(_LOOK)
-                begun, used = time.perf_counter(), _cpu(process.pid)
+                begun, used = time.perf_counter(), cpu_of(process.pid)
                 while await written() < order.count:
                     await asyncio.sleep(_LOOK)
             share = order.count / (order.count - before)
             return {
                 "seconds": (time.perf_counter() - begun) * share,
-                "cpu": (_cpu(process.pid) - used) * share,
+                "cpu": (cpu_of(process.pid) - used) * share,
                 "peak": _peak(process.pid),
             }
         finally:
@@ -108,8 +108,14 @@ async def turn(bootstrap: str, order: Order, subscribed: dict[str, str]) -> dict
             await consumer.stop()
 
 
-def _cpu(process: int) -> float:
-    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+def fields_of(process: int) -> list[str]:
+    """What the system tells of a process, from its state on. Raises OSError when it is gone."""
+    return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+
+
+def cpu_of(process: int) -> float:
+    """Seconds that a process took so far."""
+    fields = fields_of(process)
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 

@@ -193,7 +193,7 @@ async def agent(bootstrap: str, values: Sequence[bytes], order: Order, watch: St
 # --- ours ---------------------------------------------------------------------------------------------
 
 
-class _Editions:
+class Editions:
     """One rule book, in force ever since."""
 
     async def confirm(self, known: int) -> Confirmation:
@@ -218,7 +218,7 @@ class Ours:
             topic: KafkaTopic(names.get(topic, topic.value), PARTITIONS, 1, frozenset()) for topic in Topic
         }
         journey = KafkaLog(cluster, topics)
-        library = Library(_Editions(), lambda base, change: self.book)  # type: ignore[arg-type]
+        library = Library(Editions(), lambda base, change: self.book)  # type: ignore[arg-type]
         shelf = Shelf(journey, write_unreadable, SystemClock())
         read, writer = SubmissionReader().read, DecisionWriter()
         room = RoutingRoom(journey, library, read, writer, shelf, page=PAGE, ahead=AHEAD)

@@ -165,7 +165,7 @@ class House:
 
     @cached_property
     def outgoing(self) -> OutgoingRoom:
-        return OutgoingRoom(self.tray, self.log, write_submission)
+        return OutgoingRoom(self.tray, self.log, write_submission, _page(self.settings))
 
     @cached_property
     def news(self) -> NewsRoom:
@@ -178,13 +178,14 @@ class House:
     @cached_property
     def routing(self) -> RoutingRoom:
         read, writer = SubmissionReader().read, DecisionWriter()
-        if self.settings.kafka is None:
-            return RoutingRoom(self.log, self.library, read, writer, self.shelf)
-        return RoutingRoom(self.log, self.library, read, writer, self.shelf, page=2000, ahead=4)
+        ahead = 1 if self.settings.kafka is None else 4
+        page = _page(self.settings)
+        return RoutingRoom(self.log, self.library, read, writer, self.shelf, page=page, ahead=ahead)
 
     @cached_property
     def registration(self) -> RegistrationRoom:
-        return RegistrationRoom(PostgresRegistry(self.base.database), read_decision_record, self.shelf)
+        registry = PostgresRegistry(self.base.database)
+        return RegistrationRoom(registry, read_decision_record, self.shelf, _page(self.settings))
 
     @cached_property
     def shelf(self) -> Shelf:
@@ -276,3 +277,9 @@ def _limits(settings: Settings) -> Limits:
         longest_post=settings.post_time,
         reserve=settings.disk_reserve,
     )
+
+
+def _page(settings: Settings) -> int:
+    """Records at once. What a page costs beside its records is shared by more of them where the log is apart; in
+    the store's own tables, a short one keeps others waiting less."""
+    return 500 if settings.kafka is None else 2000

@@ -67,13 +67,13 @@ PLAIN = RoutingFacts(
     [
         {"facts": {"a": "two\nlines"}},
         {"procedure": "P\nQ"},
-        {"attachments": (AttachmentFacts(1, "a type"),)},
+        {"attachments": (AttachmentFacts(1, "a;2 b"),)},
         {"attachments": (AttachmentFacts(1, ""),)},
         {"attachments": (AttachmentFacts(1, "t", ("a,b",)),)},
         {"attachments": (AttachmentFacts(1, "t", ("",)),)},
         {"attachments": (AttachmentFacts(1, "t>"),)},
     ],
-    ids=["value", "procedure", "space", "no type", "comma", "no recipient", "sign"],
+    ids=["value", "procedure", "semicolon", "no type", "comma", "no recipient", "sign"],
 )
 def test_what_lines_cannot_say_has_no_brief_and_is_read_from_the_record(change: dict[str, object]) -> None:
     facts = RoutingFacts(

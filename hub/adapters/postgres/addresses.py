@@ -89,9 +89,13 @@ async def lock_lanes(
 async def wake_lanes(connection: Connection, lanes: Iterable[int]) -> None:
     """Due now at the latest. Under their locks, and before any row is put into them: no row is ever due
     before its lane. Rings when the transaction ends."""
-    # A lane that sleeps has no due time, and the least of none and now is now.
+    # A lane that sleeps has no due time. One that is awake is left as it is: no row is written for nothing.
     await connection.execute(
-        "UPDATE lane SET due_at = LEAST(due_at, clock_timestamp()) WHERE id = ANY($1::bigint[])", list(lanes)
+        """
+        UPDATE lane SET due_at = clock_timestamp()
+        WHERE id = ANY($1::bigint[]) AND (due_at IS NULL OR due_at > clock_timestamp())
+        """,
+        list(lanes),
     )
     await connection.execute("NOTIFY lanes")
 

@@ -45,10 +45,7 @@ class _Planned:
     procedure: str
     delivery: UUID
     recipient: Recipient
-
-    @property
-    def wanted(self) -> Wanted:
-        return Wanted(str(self.recipient.subscriber), self.recipient.mailbox)
+    wanted: Wanted
 
 
 class PostgresRegistry:
@@ -110,7 +107,9 @@ async def _insert_decisions(connection: Connection, decisions: Sequence[Decision
         """
         INSERT INTO decision (submission, number, snapshot, verdict, reasons, recipients)
         SELECT submission, number, snapshot, verdict,
-               ARRAY(SELECT jsonb_array_elements_text(reasons::jsonb)), recipients::jsonb
+               CASE WHEN reasons = '[]' THEN '{}'
+                    ELSE ARRAY(SELECT jsonb_array_elements_text(reasons::jsonb)) END,
+               recipients::jsonb
         FROM unnest($1::uuid[], $2::integer[], $3::integer[], $4::text[], $5::text[], $6::text[])
           AS decided (submission, number, snapshot, verdict, reasons, recipients)
         ON CONFLICT DO NOTHING
@@ -135,7 +134,10 @@ async def _not_there_yet(
     found: dict[UUID, _Planned] = {}
     for decision in decisions:
         for delivery, recipient in decision.named():
-            planned = _Planned(decision.submission, procedures[decision.submission], delivery, recipient)
+            wanted = Wanted(str(recipient.subscriber), recipient.mailbox)
+            planned = _Planned(
+                decision.submission, procedures[decision.submission], delivery, recipient, wanted
+            )
             found.setdefault(delivery, planned)
     if not found:
         return []

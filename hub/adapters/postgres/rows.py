@@ -45,6 +45,11 @@ def attachments_from_json(column: Iterable[Json]) -> tuple[StoredAttachment, ...
     return tuple(StoredAttachment(_attachment_facts(told), told["size"], told["location"]) for told in column)
 
 
+def attachment_facts_from_json(column: Iterable[Json]) -> tuple[AttachmentFacts, ...]:
+    """What routing may know of them, of the same column."""
+    return tuple(map(_attachment_facts, column))
+
+
 def _attachment_facts(told: Json) -> AttachmentFacts:
     recipients = told["recipients"]
     return AttachmentFacts(told["number"], told["type"], None if recipients is None else tuple(recipients))

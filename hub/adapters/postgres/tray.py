@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 
 from hub.adapters.postgres.database import Bell, Connection, Database
-from hub.adapters.postgres.rows import attachments_from_json
+from hub.adapters.postgres.rows import attachment_facts_from_json
 from hub.domain.submission import RoutingFacts
 from hub.ports.store import Letter
 
@@ -131,7 +131,7 @@ def _letter(row: asyncpg.Record) -> Letter:
         sender=row["sender"],
         procedure=row["procedure"],
         facts=row["facts"],
-        attachments=tuple(attachment.facts for attachment in attachments_from_json(row["attachments"])),
+        attachments=attachment_facts_from_json(row["attachments"]),
         received_at=row["received_at"],
     )
     return Letter(row["position"], facts)
