@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 
 from hub.adapters.kafka.brokers import LATEST, Brokers
 from hub.adapters.kafka.cluster import KafkaCluster
@@ -15,7 +16,7 @@ from hub.adapters.kafka.log_reader import Pace
 from hub.adapters.kafka.rights import give, writers
 from hub.adapters.kafka.topics import KafkaTopic, Topics, check, create, flows, table
 from hub.adapters.registry.client import HttpSchemaRegistry, RegistryAddress
-from hub.domain.errors import SettingsError
+from hub.domain.errors import SettingsError, Unavailable
 from hub.ports.log import Topic
 from hub.ports.schemas import SchemaRegistry
 from hub.services import deposits, registration, routing
@@ -25,6 +26,8 @@ from hub.services.supervision import GROUP as SUPERVISION
 from hub.services.supervision import Silent, SupervisionRoom
 from hub.settings import Settings
 from hub.wire import read_news
+
+_AT_THE_START = 3.0
 
 
 def kafka_log(settings: Settings, framing: Framing) -> KafkaLog:
@@ -48,6 +51,17 @@ def log_arguments(settings: Settings) -> object:
     _all_topics(settings)
     address = _registry_address(settings)
     return _cluster(settings).arguments(), None if address is None else address.context()
+
+
+async def check_brokers(settings: Settings) -> None:
+    """Raises SettingsError when the log's brokers refuse this hub, or it them. Those that are away are waited for by
+    whoever needs them."""
+    brokers = Brokers(_cluster(settings), _AT_THE_START)
+    try:
+        with suppress(Unavailable):
+            await brokers.reach()
+    finally:
+        await brokers.close()
 
 
 async def make_topics(settings: Settings) -> list[str]:

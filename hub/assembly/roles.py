@@ -16,7 +16,7 @@ from hub.assembly.checking import flaws_in
 from hub.assembly.files import declared
 from hub.assembly.ground import Ground, ground
 from hub.assembly.house import House
-from hub.assembly.journey import stream_router
+from hub.assembly.journey import check_brokers, stream_router
 from hub.assembly.objects import check_owner
 from hub.domain.errors import SettingsError, Unavailable
 from hub.entrypoints import workers
@@ -115,6 +115,8 @@ _LIVES: Mapping[Role, Callable[[House, Stopping], Mapping[str, Life]]] = {
     Role.UPKEEP: _upkeep,
 }
 
+_WITHOUT_LOG = frozenset({Role.INTAKE, Role.DISPATCH})
+"""But for intake that reads deposits."""
 _WITH_ATTACHMENTS = frozenset({Role.INTAKE, Role.DISPATCH, Role.UPKEEP})
 
 
@@ -145,6 +147,8 @@ async def run(
         base = await stack.enter_async_context(ground(settings, alone=True))
         if not _WITH_ATTACHMENTS.isdisjoint(roles):
             await check_owner(base)
+        if settings.kafka is not None and (settings.deposits or not _WITHOUT_LOG.issuperset(roles)):
+            await check_brokers(settings)
         notices = await base.declaration.begin(reading)
         house = House(base, stack)
         snapshot = (await house.library.newest()).number

@@ -72,9 +72,18 @@ async def test_over_tls_with_a_name_and_a_certificate_the_log_is_appended_to_and
         await log.close()
 
 
-@pytest.mark.parametrize("wrong", ["password", "user", "ca", "certificate", "mechanism"])
-async def test_who_is_refused_or_refuses_learns_that_settings_are_wrong_and_no_secret_is_told(
-    secured: KafkaCluster, wrong: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("wrong", "setting"),
+    [
+        ("password", "HUB_KAFKA_PASSWORD"),
+        ("user", "HUB_KAFKA_USER"),
+        ("ca", "HUB_KAFKA_CA"),
+        ("certificate", "HUB_KAFKA_CERTIFICATE"),
+        ("mechanism", "HUB_KAFKA_MECHANISM"),
+    ],
+)
+async def test_who_is_refused_or_refuses_learns_which_setting_is_wrong_and_no_secret_is_told(
+    secured: KafkaCluster, wrong: str, setting: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
     stranger = authority(tmp_path / "stranger")
@@ -90,6 +99,7 @@ async def test_who_is_refused_or_refuses_learns_that_settings_are_wrong_and_no_s
     with pytest.raises(SettingsError) as caught:
         await log.append(TOPIC, records(1))
     await log.close()
+    assert setting in str(caught.value)
     told = "".join(traceback.format_exception(caught.value)) + caplog.text
     assert "unmistakable" not in told
 

@@ -79,6 +79,14 @@ class Brokers:
             assert limit.expired()
             raise Unavailable("the log's brokers did not answer in time") from None
 
+    async def reach(self) -> None:
+        """Some broker answers and takes this hub. Raises Unavailable, SettingsError."""
+
+        async def nothing() -> None:
+            pass
+
+        await self.until_answered(nothing)
+
     async def ask(self, request: Any, node: int | None = None) -> Any:
         """Once; of any broker, if none is named."""
         if node is None:

@@ -118,11 +118,59 @@ def served() -> Iterator[None]:
 
 
 def refused(error: BaseException) -> SettingsError:
-    return SettingsError(f"the log's brokers refuse this hub, or it refuses them ({type(error).__name__})")
+    """Names the settings to look at."""
+    found = _refusal(error) or error
+    for kinds, sentence in _LOOK_AT:
+        if isinstance(found, kinds):
+            return SettingsError(f"{sentence} ({type(found).__name__})")
+    return SettingsError(f"the log's brokers refuse this hub, or it refuses them ({type(found).__name__})")
 
 
 def is_refusal(error: BaseException | None) -> bool:
     """Also of a connection that the library closed because of one."""
+    return _refusal(error) is not None
+
+
+def _refusal(error: BaseException | None) -> BaseException | None:
     if isinstance(error, _REFUSED):
-        return not isinstance(error, _BROKE_OFF)
-    return isinstance(error, kafka.KafkaConnectionError) and is_refusal(error.__cause__)
+        return None if isinstance(error, _BROKE_OFF) else error
+    return _refusal(error.__cause__) if isinstance(error, kafka.KafkaConnectionError) else None
+
+
+# The first that fits.
+_LOOK_AT: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
+    (
+        (kafka.AuthenticationFailedError, kafka.SaslAuthenticationFailed),
+        "the log's brokers do not know this name with this password: HUB_KAFKA_USER, HUB_KAFKA_PASSWORD",
+    ),
+    (
+        (
+            kafka.AuthenticationMethodNotSupported,
+            kafka.IllegalSaslStateError,
+            kafka.UnsupportedSaslMechanismError,
+        ),
+        "the log's brokers do not take a name and password this way: HUB_KAFKA_MECHANISM, HUB_KAFKA_USER",
+    ),
+    (
+        (ssl.SSLCertVerificationError,),
+        "the certificate of the log's brokers is signed by nobody this hub believes, or for another host:"
+        " HUB_KAFKA_CA, HUB_KAFKA",
+    ),
+    (
+        (ssl.SSLError,),
+        "the log's brokers take no TLS, or ask for another certificate of this hub: HUB_KAFKA_TLS,"
+        " HUB_KAFKA_CERTIFICATE, HUB_KAFKA_KEY",
+    ),
+    (
+        (
+            kafka.ClusterAuthorizationFailedError,
+            kafka.GroupAuthorizationFailedError,
+            kafka.TopicAuthorizationFailedError,
+        ),
+        "the log's brokers do not allow this hub's name what it must do: HUB_KAFKA_USER, or its rights there",
+    ),
+    (
+        (kafka.InvalidSessionTimeoutError,),
+        "the log's brokers allow no session of this length: HUB_KAFKA_SESSION",
+    ),
+)
