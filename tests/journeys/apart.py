@@ -59,14 +59,15 @@ class Pieces:
     def running(self) -> list[str]:
         return [name for name, hub in self.hubs.items() if hub.process.returncode is None]
 
-    async def start(self, role: str, further: str = "") -> None:
+    async def start(self, role: str, further: str = "", **settings: str) -> None:
+        """`settings`: in this process they overrule those of all."""
         known = f"{role} {further}".strip()
         port = self._ports.setdefault(known, free_port())
-        environment = {**self._world.environment, "HUB_PORT": str(port)}
+        environment = {**self._world.environment, **settings, "HUB_PORT": str(port)}
         self.hubs[known] = await Hub.start(environment, self._world.folder / f"{known}.log", role)
 
-    async def start_all(self, roles: Collection[str], further: str = "") -> None:
-        await asyncio.gather(*(self.start(role, further) for role in roles))
+    async def start_all(self, roles: Collection[str], further: str = "", **settings: str) -> None:
+        await asyncio.gather(*(self.start(role, further, **settings) for role in roles))
 
     async def kill(self, name: str) -> None:
         kill(self.hubs[name])
@@ -107,13 +108,12 @@ class Town:
                 self.accepted[await post(session, self.apart.intake.url, form)] = partner
                 await asyncio.sleep(each)
 
-        async with aiohttp.ClientSession(headers=self._sender) as session:
-            # A site that fails ends the test, whatever it waits for.
-            async with asyncio.TaskGroup() as sites:
-                for _ in range(at_once):
-                    sites.create_task(site(session))
-                yield
-                leaving.set()
+        # A site that fails ends the test, whatever it waits for.
+        async with aiohttp.ClientSession(headers=self._sender) as session, asyncio.TaskGroup() as sites:
+            for _ in range(at_once):
+                sites.create_task(site(session))
+            yield
+            leaving.set()
 
     async def post(self, count: int) -> None:
         async with self.posting(count):

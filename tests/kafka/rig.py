@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 from contextlib import suppress
 
 from aiokafka.protocol.admin import DeleteTopicsRequest  # type: ignore[import-untyped]
+from aiokafka.protocol.coordination import FindCoordinatorRequest  # type: ignore[import-untyped]
 
 from hub.adapters.kafka.brokers import Brokers
 from hub.adapters.kafka.cluster import KafkaCluster
@@ -79,6 +80,12 @@ class KafkaRig:
         async with asyncio.timeout(30):
             while (await log.backlog(topic)).get(group) != count:
                 await asyncio.sleep(0.1)
+
+    async def keeper(self, topic: Topic, group: str) -> int:
+        """The broker that keeps the group, and shares the partitions out."""
+        request = FindCoordinatorRequest(kafka_name(self.name(topic), group), 0)
+        answer = await self.brokers.until_answered(lambda: self.brokers.ask(request))
+        return int(answer.coordinator_id)
 
     async def forgotten(self, topic: Topic, group: str) -> None:
         """Kafka does not know how far the group was."""

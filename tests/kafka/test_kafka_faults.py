@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import pytest_asyncio
-from aiokafka.protocol.coordination import FindCoordinatorRequest  # type: ignore[import-untyped]
 
 from hub.adapters.kafka.groups import kafka_name
 from hub.adapters.kafka.log import KafkaLog
@@ -92,14 +91,16 @@ async def append_all(log: KafkaLog, first: int, last: int) -> None:
         await asyncio.sleep(0.01)
 
 
-async def test_when_a_broker_hangs_for_twenty_seconds_appending_and_reading_go_on_afterwards(
-    broker: Brokers, rig: KafkaRig
+@pytest.mark.parametrize("seconds", [12, pytest.param(20, marks=pytest.mark.slow)])
+async def test_when_a_broker_hangs_appending_and_reading_go_on_afterwards(
+    broker: Brokers, rig: KafkaRig, seconds: int
 ) -> None:
+    """Longer than a request is waited for."""
     async with working(rig.log()) as worker:
         appending = asyncio.create_task(append_all(rig.log(), 0, 300))
         await worker.until(100)
         broker.pause()
-        await asyncio.sleep(20)
+        await asyncio.sleep(seconds)
         assert not appending.done()
         broker.resume()
         await worker.until(300)
@@ -171,16 +172,9 @@ async def test_a_reader_closes_in_time_while_its_broker_hangs(broker: Brokers, r
         assert sorted(numbers(await read(reader, 10))) == list(range(10))
 
 
-async def test_with_three_brokers_the_one_that_keeps_the_group_may_die_and_nothing_stops() -> None:
-    await die_in_turn(1)
-
-
 @pytest.mark.slow
 async def test_with_three_brokers_each_may_die_in_turn_and_nothing_stops() -> None:
-    await die_in_turn(3)
-
-
-async def die_in_turn(turns: int) -> None:
+    """One of them is killed under a whole cluster in `tests/journeys/test_cluster_secured.py`."""
     brokers = Brokers(3)
     try:
         brokers.start()
@@ -190,10 +184,10 @@ async def die_in_turn(turns: int) -> None:
         incarnation = await log.incarnation(TOPIC)
         count = 600
         async with working(rig.log(6)) as worker:
-            for turn in range(turns):
+            for turn in range(3):
                 appending = asyncio.create_task(append_all(log, count, count + 100))
                 await worker.until(count)
-                number = (await keeper(rig) + turn - 1) % 3 + 1
+                number = (await rig.keeper(TOPIC, GROUP) + turn - 1) % 3 + 1
                 brokers.kill(number)
                 count += 100
                 await worker.until(count)
@@ -207,13 +201,6 @@ async def die_in_turn(turns: int) -> None:
         await rig.close()
     finally:
         brokers.end()
-
-
-async def keeper(rig: KafkaRig) -> int:
-    """The broker that keeps the group, and shares the partitions out."""
-    request = FindCoordinatorRequest(kafka_name(rig.name(TOPIC), GROUP), 0)
-    answer = await rig.brokers.until_answered(lambda: rig.brokers.ask(request))
-    return int(answer.coordinator_id)
 
 
 async def in_step(rig: KafkaRig) -> None:
