@@ -79,6 +79,18 @@ class Pieces:
         await asyncio.gather(*(hub.stop() for hub in stopped))
         assert {hub.process.returncode for hub in stopped} == {0}
 
+    async def end(self) -> None:
+        """All of them; one that does not stop is killed, and told."""
+        names = self.running
+        stopping = await asyncio.gather(*(self.hubs[name].stop() for name in names), return_exceptions=True)
+        hanging = [name for name, error in zip(names, stopping, strict=True) if error is not None]
+        for name in hanging:
+            await self.kill(name)
+        assert not hanging, {name: self._told(name) for name in hanging}
+
+    def _told(self, name: str) -> str:
+        return (self._world.folder / f"{name}.log").read_text("utf-8")[-2000:]
+
 
 class Town:
     """`accepted`: for each submission that was answered with a 202, who must get it. Nobody else posts here."""
@@ -193,7 +205,7 @@ async def town(dsn: str, **settings: str) -> AsyncIterator[Town]:
             )
             yield Town(world, apart, sender, operator)
         finally:
-            await asyncio.gather(*(hub.stop() for hub in apart.hubs.values()))
+            await apart.end()
 
 
 def on_kafka(rig: KafkaRig) -> Mapping[str, str]:
