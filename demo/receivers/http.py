@@ -25,7 +25,8 @@ from demo.receivers.stage import Arrivals, Stage, is_partner, parser, read_objec
 HTTP_503 = "http_503"
 
 _AT_ONCE = 16
-_TRIES = 6
+# Half a minute in all: a hub that was killed is back by then, also on a busy machine.
+_TRIES = 8
 _DELIVERY = re.compile(r"[0-9a-f-]{36}")
 
 

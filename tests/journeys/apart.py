@@ -172,7 +172,9 @@ class Town:
             assert numbers == list(range(1, count + 1)), partner
         # What partners saw is the evidence: again at most under the same name.
         arrived = {(line["partner"], line["delivery"]) for line in self.world.arrivals()}
-        assert arrived == {(one["subscriber"], one["id"]) for one in deliveries}
+        assert arrived == {(one["subscriber"], one["id"]) for one in deliveries}, (
+            await self.world.receiver.status()
+        )
 
 
 async def each_killed(here: Town, count: int) -> None:
