@@ -29,8 +29,9 @@ from typing import TypeVar
 from uuid import UUID
 
 import routing_rules
+from benchmarks import stored as storing
 from benchmarks.procedures import NOW
-from benchmarks.register import Register, procedures_on, register
+from benchmarks.register import Register, register
 from benchmarks.rows import Row, at_least, at_most, measured, run
 from benchmarks.traffic import mix
 from hub.adapters.rules.territory import load_territory
@@ -42,13 +43,8 @@ from hub.domain.territory import Territory
 from hub.ports.log import Record
 from hub.wire import (
     read_submission_record,
-    subscription,
-    subscription_in,
-    succession,
-    succession_in,
     write_submission,
 )
-from schemas.models.rules import SubscriptionIn, SuccessionIn, told
 
 RUNS = 3
 PAGE = 500
@@ -248,14 +244,7 @@ def _memory(register: Register) -> list[Row]:
     """In a process of its own, which reads what the store would give it."""
     with tempfile.TemporaryDirectory(prefix="hub-benchmark-") as folder:
         stored = Path(folder) / "register.json"
-        stored.write_text(
-            json.dumps(
-                {
-                    "subscriptions": [told(subscription_in(one)) for one in register.subscriptions],
-                    "successions": [told(succession_in(one)) for one in register.successions],
-                }
-            )
-        )
+        storing.write(register, stored)
         program = "import sys; from benchmarks.matching import load; load(sys.argv[1])"
         ended = subprocess.run(
             [sys.executable, "-c", program, stored], check=True, stdout=subprocess.PIPE, text=True
@@ -274,16 +263,8 @@ def load(stored: str) -> None:
     started = time.perf_counter()
     importlib.import_module("hub.assembly")
     territory = _territory()
-    with open(stored, encoding="utf-8") as file:
-        lists = json.load(file)
-    book = RuleBook.build(
-        procedures_on(territory),
-        [subscription(SubscriptionIn.model_validate(one)) for one in lists["subscriptions"]],
-        territory,
-        [succession(SuccessionIn.model_validate(one)) for one in lists["successions"]],
-    )
+    book = storing.read(Path(stored), territory)
     took = time.perf_counter() - started
-    del lists
     _settle_memory()
     loaded, peak = _status("VmRSS"), _status("VmHWM")
     _ask_for_many_places(book)

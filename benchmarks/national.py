@@ -7,7 +7,7 @@ their own. Every one of them has one decision at the end. Minutes, and some giga
 from __future__ import annotations
 
 import asyncio
-import os
+import tempfile
 from pathlib import Path
 
 from benchmarks.routers import Order
@@ -22,10 +22,10 @@ def measure(short: bool) -> list[Row]:
 
 
 async def _measure(drawn: int) -> list[Row]:
-    with started() as broker:
-        traffic, count = Traffic.drawn(drawn), drawn * TIMES
+    with started() as broker, tempfile.TemporaryDirectory() as folder:
+        traffic, count = Traffic.drawn(drawn, Path(folder)), drawn * TIMES
         await broker.fill(traffic.records(TIMES))
-        with standing(OURS, broker, Path(os.devnull)) as ours:
+        with standing(OURS, broker, Path(folder)) as ours:
             turn = await broker.timed([ours], Order(SOURCE, "national", count))
         await broker.check("national", traffic.ids(TIMES))
         return [

@@ -25,7 +25,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition  # type: ignore[import-untyped]
 
 import routing_rules
-from benchmarks.register import register
+from benchmarks import stored
 from hub.adapters.kafka.cluster import KafkaCluster
 from hub.adapters.kafka.log import KafkaLog
 from hub.adapters.kafka.topics import LARGEST, KafkaTopic
@@ -248,10 +248,16 @@ def main() -> None:
     arguments = argparse.ArgumentParser()
     arguments.add_argument("contender", choices=["floor", "agent", "ours"])
     arguments.add_argument("bootstrap")
-    arguments.add_argument("values", type=Path, help="a pickled list of the values that are written")
+    arguments.add_argument(
+        "file", type=Path, help="a stored register; else a pickled list of what is written"
+    )
     chosen = arguments.parse_args()
-    values: list[bytes] = [] if chosen.contender == "ours" else pickle.loads(chosen.values.read_bytes())  # noqa: S301
-    ours = Ours(chosen.bootstrap, register(territory()).book()) if chosen.contender == "ours" else None
+    values: list[bytes] = []
+    ours = None
+    if chosen.contender == "ours":
+        ours = Ours(chosen.bootstrap, stored.read(chosen.file, territory()))
+    else:
+        values = pickle.loads(chosen.file.read_bytes())  # noqa: S301
     logs.configure("json")
     settle_memory()
     print(json.dumps({"ready": True}), flush=True)

@@ -26,7 +26,7 @@ from uuid import UUID
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition  # type: ignore[import-untyped]
 
-from benchmarks import peer
+from benchmarks import peer, stored
 from benchmarks.procedures import NOW
 from benchmarks.register import register
 from benchmarks.routers import BATCH, PAGE, PARTITIONS, Order, territory
@@ -44,6 +44,8 @@ from hub.wire import write_decision, write_submission
 from tests.kafka.broker import Brokers
 
 SOURCE = "submissions"
+VALUES, REGISTER = "values.pickle", "register.json"
+"""What contenders are given: decisions to write, for those who do not decide; a register, for who does."""
 JAVA = ("java", "-Xmx1g", "-Xshare:auto")
 OURS, FLOOR, AGENT, BENTO = "ours", "floor", "agent", "bento"
 SAID = {
@@ -73,12 +75,10 @@ class Turn:
 
 async def _measure(count: int, turns: int) -> list[Row]:
     with started() as broker, tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        traffic = Traffic.drawn(count)
+        traffic = Traffic.drawn(count, Path(folder))
         await broker.fill(traffic.records())
-        values = Path(folder, "values")
-        values.write_bytes(pickle.dumps(traffic.values))
         names = [FLOOR, OURS, AGENT, *([BENTO] if peer.binary() else [])]
-        stands = {name: stack.enter_context(standing(name, broker, values)) for name in names}
+        stands = {name: stack.enter_context(standing(name, broker, Path(folder))) for name in names}
         found: dict[str, list[Turn]] = defaultdict(list)
         for turn in range(turns):
             for name in names[turn % len(names) :] + names[: turn % len(names)]:
@@ -88,7 +88,7 @@ async def _measure(count: int, turns: int) -> list[Row]:
                 if name == OURS:
                     await broker.check(order.target, traffic.ids())
                 await broker.drop(order.target)
-        second = stack.enter_context(standing(OURS, broker, values))
+        second = stack.enter_context(standing(OURS, broker, Path(folder)))
         pair = Order(SOURCE, "pair", count, shared=True)
         both = await broker.timed([stands[OURS], second], pair)
         await broker.check("pair", traffic.ids())
@@ -127,18 +127,20 @@ def _pair(alone: Sequence[Turn], both: Turn) -> Iterator[Row]:
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """Submissions as records, and the values of their decisions, for those who do not decide."""
+    """Submissions as records."""
 
     drawn_records: Sequence[Record]
-    values: Sequence[bytes]
 
     @classmethod
-    def drawn(cls, count: int) -> Traffic:
+    def drawn(cls, count: int, folder: Path) -> Traffic:
+        """What contenders are given lies in `folder`."""
         national = register(territory())
         snapshot = Snapshot(1, NOW, national.book())
         drawn = mix(national, count, book=snapshot.book)
         values = [write_decision(decide(one, snapshot)).value for one in drawn[:50_000]]
-        return cls([write_submission(one) for one in drawn], values)
+        (folder / VALUES).write_bytes(pickle.dumps(values))
+        stored.write(national, folder / REGISTER)
+        return cls([write_submission(one) for one in drawn])
 
     def ids(self, times: int = 1) -> frozenset[bytes]:
         return frozenset(record.key for record in self.records(times))
@@ -187,9 +189,10 @@ class Stand:
 
 
 @contextmanager
-def standing(name: str, broker: Broker, values: Path) -> Iterator[Stand]:
+def standing(name: str, broker: Broker, folder: Path) -> Iterator[Stand]:
+    file = folder / (REGISTER if name == OURS else VALUES)
     module = "benchmarks.peer" if name == BENTO else "benchmarks.routers"
-    stand = Stand([sys.executable, "-m", module, name, broker.bootstrap, str(values)])
+    stand = Stand([sys.executable, "-m", module, name, broker.bootstrap, str(file)])
     try:
         yield stand
     finally:

@@ -128,7 +128,7 @@ def _grants(found: Sequence[tuple[PlannedRule, Chosen]]) -> tuple[Grant, ...]:
     each = [(subscriber, reasons, rule) for rule, chosen in found for subscriber, reasons in chosen]
     if len(each) == 1:
         ((subscriber, reasons, rule),) = each
-        return (Grant(subscriber, reasons, rule.mailbox, rule.alone, []),)
+        return (Grant(subscriber, reasons, rule.mailbox, rule.alone),)
     each.sort(key=_BY_SUBSCRIBER)
     return tuple(_grant(subscriber, list(those)) for subscriber, those in groupby(each, _BY_SUBSCRIBER))
 
@@ -145,7 +145,6 @@ def _grant(
         tuple(dict.fromkeys(reason for _, reasons, _ in those for reason in reasons)),
         all(rule.mailbox for _, _, rule in those),
         tuple(rule for _, _, rule in those),
-        [],
     )
 
 

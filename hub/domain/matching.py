@@ -38,12 +38,7 @@ def match(submission: Asked, book: RuleBook, trace: Trace | None = None) -> Verd
     found = chosen(submission, book, trace)
     files = submission.attachments
     if isinstance(found, Grant):
-        # What most come to, without a call.
-        subscriber, reasons, mailbox, rules, _ = found
-        numbers = rules[0].files.get(files)
-        if numbers is None:
-            numbers = numbers_of(rules, files)
-        return _new(Routed, ((_new(Recipient, (subscriber, numbers, reasons, mailbox)),),))
+        return _new(Routed, ((_recipient(found, files),),))
     if found.verdict is not None:
         return found.verdict
     return _new(Routed, (tuple([_recipient(grant, files) for grant in found.grants]),))
@@ -54,8 +49,7 @@ _new = tuple.__new__
 
 
 def _recipient(grant: Grant, files: tuple[AttachmentFacts, ...]) -> Recipient:
-    subscriber, reasons, mailbox, rules, _ = grant
-    return _new(Recipient, (subscriber, numbers_of(rules, files), reasons, mailbox))
+    return _new(Recipient, (grant.subscriber, numbers_of(grant.rules, files), grant.reasons, grant.mailbox))
 
 
 # --- whom ---------------------------------------------------------------------------------------------

@@ -113,7 +113,8 @@ class PlannedRule:
     bear the same. `matching` bounds it."""
 
 
-class Grant(NamedTuple):
+@dataclass(slots=True)
+class Grant:
     """A subscriber that rules chose, whatever the files: it gets those that any of `rules` gives. `written` is a
     place for what somebody wrote of the rest of it, who is asked for it again and again."""
 
@@ -121,7 +122,7 @@ class Grant(NamedTuple):
     reasons: tuple[Reason, ...]
     mailbox: bool
     rules: tuple[PlannedRule, ...]
-    written: list[bytes]
+    written: bytes | None = field(default=None, compare=False, repr=False)
 
 
 class Choice(NamedTuple):

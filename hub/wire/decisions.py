@@ -69,7 +69,7 @@ class DecisionWriter:
             value = b"".join(
                 (
                     self._heads.get(1) or self._head(1),
-                    found.written[0] if found.written else _write_recipient(found),
+                    found.written or _write_recipient(found),
                     self._numbers.get(numbers) or self._write_numbers(numbers),
                     _END,
                 )
@@ -80,7 +80,7 @@ class DecisionWriter:
             parts = [self._heads.get(len(found.grants)) or self._head(len(found.grants))]
             for grant in found.grants:
                 numbers = numbers_of(grant.rules, files)
-                parts.append(grant.written[0] if grant.written else _write_recipient(grant))
+                parts.append(grant.written or _write_recipient(grant))
                 parts.append(self._numbers.get(numbers) or self._write_numbers(numbers))
             value = b"".join((*parts, _END))
         return _new(Record, (submission, DECISION, value, b""))
@@ -101,8 +101,8 @@ class DecisionWriter:
 def _write_recipient(grant: Grant) -> bytes:
     """But for the numbers of its files, which stand last."""
     told = _recipient_told(Recipient(grant.subscriber, (), grant.reasons, grant.mailbox))
-    grant.written.append(encode_part(_RECIPIENT, told).removesuffix(_END))
-    return grant.written[0]
+    grant.written = written = encode_part(_RECIPIENT, told).removesuffix(_END)
+    return written
 
 
 _new = tuple.__new__
