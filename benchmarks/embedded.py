@@ -48,7 +48,7 @@ from hub.domain.partner import made_up_siret
 from hub.domain.rule_book import Snapshot
 from hub.domain.submission import RoutingFacts, Submission
 from hub.domain.territory import Territory
-from hub.ports.log import Topic
+from hub.ports.log import Topic, places
 from hub.ports.store import Letter
 from hub.wire import rule_book, write_decision, write_submission
 from schemas.models.rules import SubscriptionIn
@@ -153,7 +153,7 @@ async def _carry(database: Database, letters: Sequence[Letter]) -> tuple[float, 
         left = len(letters)
         while left:
             entries = await reader.read(PAGE, 1)
-            await reader.done(entries)
+            await reader.done(places(entries))
             left -= len(entries)
     return appended - started, time.perf_counter() - appended
 

@@ -23,7 +23,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition  # type: ignore[import-untyped]
 
 from benchmarks.register import register
-from benchmarks.routers import PAGE, PARTITIONS, Order, territory
+from benchmarks.routers import PARTITIONS, Order, territory
 
 _LOOK = 0.01
 _PATIENCE = 120
@@ -56,8 +56,8 @@ def configuration(bootstrap: str, order: Order, subscribed: dict[str, str]) -> d
                 "consumer_group": order.target,
                 "start_from_oldest": True,
                 "commit_period": "1s",
-                "checkpoint_limit": 20 * PAGE,
-                "batching": {"count": PAGE, "period": "10ms"},
+                "checkpoint_limit": 40_000,
+                "batching": {"count": 2000, "period": "10ms"},
             }
         },
         "pipeline": {"processors": [{"mapping": mapping}]},

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Awaitable, Callable
 
 from benchmarks.register import register
-from benchmarks.routers import AHEAD, PAGE, PARTITIONS, Editions, Stopwatch, territory
+from benchmarks.routers import AHEAD, PARTITIONS, Editions, Stopwatch, territory
 from hub.adapters.kafka.cluster import KafkaCluster
 from hub.adapters.kafka.log import KafkaLog
 from hub.adapters.kafka.topics import KafkaTopic, Topics
@@ -64,20 +64,20 @@ async def run(room: str, dsn: str, bootstrap: str, count: int) -> Stopwatch:
     try:
         match room:
             case "outgoing":
-                outgoing = OutgoingRoom(PostgresTray(database), journey, write_submission, PAGE)
+                outgoing = OutgoingRoom(PostgresTray(database), journey, write_submission, 2000)
                 settle_memory()
                 await _until_carried(lambda: outgoing.run_once(_WAIT), count, watch)
             case "routing":
                 book = register(territory()).book()
                 library = Library(Editions(), lambda base, change: book)  # type: ignore[arg-type]
                 read, writer = SubmissionReader().read, DecisionWriter()
-                routing = RoutingRoom(journey, library, read, writer, shelf, page=PAGE, ahead=AHEAD)
+                routing = RoutingRoom(journey, library, read, writer, shelf, ahead=AHEAD)
                 settle_memory()
                 async with journey.reader(Topic.SUBMISSIONS, ROUTING) as reader:
                     await _until_carried(lambda: routing.run_once(reader, _WAIT), count, watch)
             case "registration":
                 registry = PostgresRegistry(database)
-                registration = RegistrationRoom(registry, read_decision_record, shelf, PAGE)
+                registration = RegistrationRoom(registry, read_decision_record, shelf, 2000)
                 settle_memory()
                 async with journey.reader(Topic.ROUTINGS, REGISTRATION) as reader:
                     await _until_carried(lambda: registration.run_once(reader, _WAIT), count, watch)

@@ -44,7 +44,8 @@ from hub.wire import DecisionWriter, SubmissionReader, write_unreadable
 
 PARTITIONS = 16
 BATCH = 256 * 1024
-PAGE = 2000
+PAGE = 500
+"""Of what a bare copy and the router read at once, the number with which both are fastest here."""
 AHEAD = 4
 
 

@@ -179,8 +179,7 @@ class House:
     def routing(self) -> RoutingRoom:
         read, writer = SubmissionReader().read, DecisionWriter()
         ahead = 1 if self.settings.kafka is None else 4
-        page = _page(self.settings)
-        return RoutingRoom(self.log, self.library, read, writer, self.shelf, page=page, ahead=ahead)
+        return RoutingRoom(self.log, self.library, read, writer, self.shelf, ahead=ahead)
 
     @cached_property
     def registration(self) -> RegistrationRoom:

@@ -12,7 +12,7 @@ from hub.adapters.kafka.deposits import KafkaDeposits, Shape, deposit_topics, pr
 from hub.adapters.kafka.framing import Framing
 from hub.adapters.kafka.groups import kafka_name
 from hub.adapters.kafka.log import KafkaLog
-from hub.adapters.kafka.log_reader import Pace
+from hub.adapters.kafka.pace import Pace
 from hub.adapters.kafka.rights import give, writers
 from hub.adapters.kafka.topics import KafkaTopic, Topics, check, create, flows, table
 from hub.adapters.registry.client import HttpSchemaRegistry, RegistryAddress

@@ -14,7 +14,7 @@ What an adapter must hold (its conformance suite checks it):
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from enum import StrEnum
 from typing import NamedTuple, Protocol
@@ -53,6 +53,11 @@ class Entry(NamedTuple):
     record: Record
 
 
+def places(entries: Iterable[Entry]) -> list[Position]:
+    """Where these lie: all of them that is needed once their records have been dealt with."""
+    return [position for position, _ in entries]
+
+
 class LogReader(Protocol):
     async def read(self, limit: int, wait: float) -> Sequence[Entry]:
         """Up to `limit` further records, in order within each partition; empty after `wait` seconds
@@ -60,9 +65,9 @@ class LogReader(Protocol):
         what it holds for good): open another."""
         ...
 
-    async def done(self, entries: Sequence[Entry]) -> None:
-        """These need never be read again by this group. Raises LeaseLost if this reader no longer holds
-        one of their partitions, in which case the group has not moved over any of that partition's."""
+    async def done(self, positions: Sequence[Position]) -> None:
+        """What lies there need never be read again by this group. Raises LeaseLost if this reader no longer
+        holds one of these partitions, in which case the group has not moved over any of that partition's."""
         ...
 
 

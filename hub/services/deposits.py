@@ -18,7 +18,7 @@ from hub.domain.errors import Flaw, Invalid, MissingKey, NotGranted, Tampered
 from hub.domain.submission import Accepted
 from hub.ports.attachments import Attachments
 from hub.ports.deposits import Deposits
-from hub.ports.log import Entry, LogReader, Record
+from hub.ports.log import Entry, LogReader, Record, places
 from hub.ports.tokens import Tokens
 from hub.ports.uploads import Upload, Uploads
 from hub.services.intake import USED_BEFORE, Contradiction, IntakeRoom, Offer, Receipt, Reception
@@ -89,7 +89,7 @@ class DepositRoom:
         await page.accept()
         if page.refusals:
             await self._deposits.refuse(sender, [self._wire.write(refusal) for refusal in page.refusals])
-        await reader.done(entries)
+        await reader.done(places(entries))
         log.info("deposits.read", sender=sender, deposits=len(entries), refused=len(page.refusals))
         return len(entries)
 

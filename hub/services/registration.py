@@ -12,7 +12,7 @@ import structlog
 
 from hub.domain.decisions import Decision
 from hub.domain.errors import Invalid
-from hub.ports.log import Entry, LogReader, Record, Topic
+from hub.ports.log import Entry, LogReader, Record, Topic, places
 from hub.ports.store import Registry
 from hub.services.shelf import Shelf, Unread
 
@@ -47,7 +47,7 @@ class RegistrationRoom:
                 deliveries=registered.deliveries,
                 strays=registered.strays,
             )
-        await reader.done(entries)
+        await reader.done(places(entries))
         return len(entries)
 
     def _distinct(self, entries: Sequence[Entry]) -> tuple[list[Decision], list[Unread]]:

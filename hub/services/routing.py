@@ -24,7 +24,7 @@ from hub.domain.matching import Asked, chosen
 from hub.domain.plans import Choice, Grant
 from hub.domain.rule_book import Snapshot
 from hub.domain.submission import AttachmentFacts
-from hub.ports.log import Entry, Log, LogReader, Position, Record, Topic
+from hub.ports.log import Entry, Log, LogReader, Position, Record, Topic, places
 from hub.services.library import Library, Missing
 from hub.services.shelf import Shelf, Unread, submission_of
 
@@ -61,7 +61,7 @@ class RoutingRoom:
         writer: Writer,
         shelf: Shelf,
         page: int = 500,
-        pages: int = 20,
+        pages: int = 40,
         ahead: int = 1,
     ) -> None:
         self._journey = journey
@@ -80,7 +80,8 @@ class RoutingRoom:
         were read. When some must wait, the others are in the log, and their page is not done: raises why,
         RuleBookError or Unavailable."""
         under_way: deque[asyncio.Task[None]] = deque()
-        done: list[Entry] = []
+        # Not their records: what is held for long falls out of the processor's caches.
+        done: list[Position] = []
         waits: Missing | None = None
         try:
             while waits is None and len(done) < self._page * self._pages:
@@ -92,7 +93,7 @@ class RoutingRoom:
                 while len(under_way) >= self._ahead:
                     await under_way.popleft()
                 if waits is None:
-                    done += entries
+                    done += places(entries)
             while under_way:
                 await under_way.popleft()
         finally:

@@ -16,7 +16,7 @@ import structlog
 
 from hub.domain.errors import Invalid
 from hub.ports.clock import Clock
-from hub.ports.log import Entry, Log, LogReader, Record, Topic
+from hub.ports.log import Entry, Log, LogReader, Record, Topic, places
 from hub.ports.shelf import ShelfRows, Unreadable
 
 GROUP = "shelf"
@@ -109,5 +109,5 @@ class ShelfRoom:
             # Not into the topic again: who reads it would find it there for ever.
             found += await self._shelf.told(Topic.SET_ASIDE, unread)
         await self._rows.keep(found)
-        await reader.done(entries)
+        await reader.done(places(entries))
         return len(entries)

@@ -19,7 +19,7 @@ import pytest
 from hub.adapters.postgres.database import Connection, Database, OwnConnection
 from hub.adapters.postgres.log import PostgresLog
 from hub.adapters.postgres.log_reader import PostgresLogReader
-from hub.ports.log import Entry, Log, LogReader, Record, Topic
+from hub.ports.log import Entry, Log, LogReader, Record, Topic, places
 from tests.kafka import rig as kafka
 
 TOPIC = Topic.SUBMISSIONS
@@ -132,7 +132,7 @@ async def read(reader: LogReader, count: int, *, patience: float = 20) -> list[E
 
 async def read_and_do(reader: LogReader, count: int) -> list[Entry]:
     entries = await read(reader, count)
-    await reader.done(entries)
+    await reader.done(places(entries))
     return entries
 
 

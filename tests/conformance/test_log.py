@@ -15,7 +15,7 @@ import pytest_asyncio
 
 from hub.adapters.postgres.database import Database
 from hub.domain.errors import LeaseLost, SettingsError, Unavailable
-from hub.ports.log import Entry, Log, LogReader, Record, Topic
+from hub.ports.log import Entry, Log, LogReader, Record, Topic, places
 from tests.conformance.log_suite import (
     GROUP,
     RIGS,
@@ -114,7 +114,7 @@ async def test_what_many_append_at_once_is_read_once_and_none_is_passed_by(rig: 
         while len(found) < 4000:
             page = await reader.read(150, 20)
             found += page
-            await reader.done(page)
+            await reader.done(places(page))
         await asyncio.gather(*appending)
         await nothing_comes(reader, 0.2)
     assert len(set(numbers(found))) == 4000
@@ -134,7 +134,7 @@ async def test_a_record_with_an_earlier_position_that_commits_later_is_not_passe
         await stopped.reached()
         later = asyncio.create_task(rig.log(1).append(TOPIC, [record(2)]))
         passed = list(await reader.read(10, 1))
-        await reader.done(passed)
+        await reader.done(places(passed))
         await stopped.let_go()
         await asyncio.gather(earlier, later)
         found = passed + await read_and_do(reader, 3 - len(passed))
@@ -233,7 +233,7 @@ async def test_what_is_done_can_be_said_while_a_read_waits(log: Log) -> None:
         entries = await read(reader, 3)
         waiting = asyncio.create_task(reader.read(10, 30))
         await asyncio.sleep(0.1)
-        await asyncio.wait_for(reader.done(entries), 5)
+        await asyncio.wait_for(reader.done(places(entries)), 5)
         assert await log.backlog(TOPIC) == {GROUP: 0}
         assert not waiting.done()
         await log.append(TOPIC, [record(3)])
@@ -256,9 +256,9 @@ async def test_reads_and_dones_that_are_cancelled_at_any_moment_lose_nothing(log
                 continue
             seen.update(numbers(entries))
             try:
-                await asyncio.wait_for(reader.done(entries), dice.uniform(0, 0.012))
+                await asyncio.wait_for(reader.done(places(entries)), dice.uniform(0, 0.012))
             except asyncio.TimeoutError:
-                await reader.done(entries)
+                await reader.done(places(entries))
 
     async with asyncio.timeout(60):
         while (await log.backlog(TOPIC)).get(GROUP, 300):
@@ -299,9 +299,9 @@ async def test_done_out_of_order_moves_the_group_only_over_what_is_contiguous(ri
     await log.append(TOPIC, records(10))
     async with log.reader(TOPIC, GROUP) as reader:
         entries = await read(reader, 10)
-        await reader.done(entries[5:8])
+        await reader.done(places(entries[5:8]))
         assert await log.backlog(TOPIC) == {GROUP: 10}
-        await reader.done(entries[0:2])
+        await reader.done(places(entries[0:2]))
         assert await log.backlog(TOPIC) == {GROUP: 8}
     async with log.reader(TOPIC, GROUP) as reader:
         assert numbers(await read(reader, 8)) == list(range(2, 10))
@@ -314,13 +314,13 @@ async def test_what_was_done_out_of_order_counts_as_soon_as_the_gap_is_closed(ri
     async with log.reader(TOPIC, GROUP) as reader:
         entries = await read(reader, 10)
         for several in (entries[7:9], entries[3:7], entries[1:3], entries[1:3]):
-            await reader.done(several)
+            await reader.done(places(several))
         assert await log.backlog(TOPIC) == {GROUP: 10}
-        await reader.done(entries[:1])
+        await reader.done(places(entries[:1]))
         assert await log.backlog(TOPIC) == {GROUP: 1}
-        await reader.done(entries[2:3])
+        await reader.done(places(entries[2:3]))
         assert await log.backlog(TOPIC) == {GROUP: 1}
-        await reader.done(entries)
+        await reader.done(places(entries))
         assert await log.backlog(TOPIC) == {GROUP: 0}
 
 
@@ -334,7 +334,7 @@ async def test_in_whatever_order_things_are_done_nothing_undone_is_lost(rig: Log
         entries = await read(reader, 120)
         said = dice.sample(entries, 90)
         for first in range(0, 90, 9):
-            await reader.done(said[first : first + 9])
+            await reader.done(places(said[first : first + 9]))
     left = set(range(120))
     for several in by_partition(entries).values():
         for entry in several:
@@ -393,16 +393,16 @@ async def test_a_reader_that_lost_its_partitions_cannot_move_the_group(rig: LogR
     await log.append(TOPIC, records(20))
     async with log.reader(TOPIC, GROUP) as reader:
         entries = await read(reader, 20)
-        await reader.done(by_partition(entries)[0][:1])
+        await reader.done(places(by_partition(entries)[0][:1]))
         await rig.cut(reader)
         with pytest.raises(LeaseLost):
-            await reader.done(entries)
+            await reader.done(places(entries))
         async with log.reader(TOPIC, GROUP) as other:
             again = await read(other, 19)
             with pytest.raises(LeaseLost):
-                await reader.done(entries)
+                await reader.done(places(entries))
             assert await log.backlog(TOPIC) == {GROUP: 19}
-            await other.done(again)
+            await other.done(places(again))
     assert await log.backlog(TOPIC) == {GROUP: 0}
 
 
@@ -415,9 +415,9 @@ async def test_a_reader_cannot_say_done_what_another_was_handed(log: Log) -> Non
         assert first
         assert second
         with pytest.raises(LeaseLost):
-            await reader.done([*first, *second])
+            await reader.done(places([*first, *second]))
         assert await log.backlog(TOPIC) == {GROUP: len(second)}
-        await other.done(second)
+        await other.done(places(second))
         assert await log.backlog(TOPIC) == {GROUP: 0}
 
 
@@ -505,7 +505,7 @@ async def work_together(readers: Sequence[LogReader], log: Log, rounds: int) -> 
         while not ended.is_set():
             entries = await reader.read(15, 0.1)
             into += entries
-            await reader.done(entries)
+            await reader.done(places(entries))
 
     working = [asyncio.create_task(work(one, into)) for one, into in zip(readers, found, strict=True)]
     for turn in range(rounds):
@@ -534,12 +534,12 @@ async def test_a_partition_goes_to_a_newcomer_only_when_all_that_was_handed_of_i
             for _ in range(3):
                 await nothing_comes(first, 0.3)
                 await nothing_comes(second, 0.3)
-            await first.done(held)
+            await first.done(places(held))
             await log.append(TOPIC, records(20, first=20))
             shares = await handed_to([first, second], 20)
             assert sorted(numbers([*shares[0], *shares[1]])) == list(range(20, 40))
-            await first.done(shares[0])
-            await second.done(shares[1])
+            await first.done(places(shares[0]))
+            await second.done(places(shares[1]))
     assert await log.backlog(TOPIC) == {GROUP: 0}
 
 
@@ -554,7 +554,7 @@ async def test_a_reader_that_always_has_a_page_in_hand_gives_a_newcomer_its_shar
             for turn in range(1, 40):
                 await log.append(TOPIC, records(20, first=turn * 20))
                 page = list(await first.read(100, 0.1))
-                await first.done(in_hand)
+                await first.done(places(in_hand))
                 in_hand = page
                 if await second.read(100, 0.1):
                     return
@@ -659,7 +659,7 @@ async def test_the_living_readers_of_a_group_that_is_removed_lose_what_they_hold
         waiting = asyncio.create_task(read_on(reader))
         await log.remove_group(TOPIC, GROUP)
         with pytest.raises(LeaseLost):
-            await reader.done(entries)
+            await reader.done(places(entries))
         with pytest.raises(LeaseLost):
             await asyncio.wait_for(waiting, 10)
         with pytest.raises(LeaseLost):
@@ -683,7 +683,7 @@ async def test_a_group_that_came_again_is_not_moved_by_a_reader_of_the_one_that_
         async with log.reader(TOPIC, GROUP) as new:
             assert await log.backlog(TOPIC) == {GROUP: 10}
             with pytest.raises(LeaseLost):
-                await old.done(entries)
+                await old.done(places(entries))
             assert await log.backlog(TOPIC) == {GROUP: 10}
             assert sorted(numbers(await read_and_do(new, 10))) == list(range(10))
         with pytest.raises(LeaseLost):
@@ -705,7 +705,7 @@ async def test_groups_that_come_and_go_while_others_append_and_trim_miss_nothing
         async with rig.log().reader(TOPIC, "stays") as reader:
             while len(found) < 2000:
                 entries = await reader.read(90, 20)
-                await reader.done(entries)
+                await reader.done(places(entries))
                 found += numbers(entries)
         return found
 

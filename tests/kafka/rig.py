@@ -14,7 +14,8 @@ from hub.adapters.kafka.brokers import Brokers
 from hub.adapters.kafka.cluster import KafkaCluster
 from hub.adapters.kafka.groups import Groups, kafka_name
 from hub.adapters.kafka.log import KafkaLog
-from hub.adapters.kafka.log_reader import KafkaLogReader, Pace
+from hub.adapters.kafka.log_reader import KafkaLogReader
+from hub.adapters.kafka.pace import Pace
 from hub.adapters.kafka.topics import Topics, table
 from hub.domain.errors import HubError
 from hub.ports.log import LogReader, Topic

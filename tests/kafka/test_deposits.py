@@ -30,7 +30,7 @@ from aiokafka.record.default_records import (  # type: ignore[import-untyped]
 from hub.adapters.kafka.brokers import Brokers
 from hub.adapters.kafka.cluster import KafkaCluster
 from hub.adapters.kafka.deposits import KafkaDeposits, Shape, deposit_topics
-from hub.adapters.kafka.log_reader import Pace
+from hub.adapters.kafka.pace import Pace
 from hub.adapters.kafka.topics import check, create
 from hub.adapters.postgres.intake import PostgresIntake
 from hub.adapters.postgres.uploads import PostgresUploads

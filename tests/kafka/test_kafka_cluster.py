@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hub.adapters.kafka.brokers import Brokers as Asking
 from hub.adapters.kafka.cluster import KafkaCluster
 from hub.adapters.kafka.log import KafkaLog
-from hub.adapters.kafka.log_reader import Pace
+from hub.adapters.kafka.pace import Pace
 from hub.adapters.kafka.topics import table
 from hub.domain.errors import SettingsError, Unavailable
 from tests.certificates import authority

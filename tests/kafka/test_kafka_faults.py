@@ -15,10 +15,10 @@ import pytest_asyncio
 
 from hub.adapters.kafka.groups import kafka_name
 from hub.adapters.kafka.log import KafkaLog
-from hub.adapters.kafka.log_reader import Pace
+from hub.adapters.kafka.pace import Pace
 from hub.adapters.kafka.protocol import TopicsRequest
 from hub.domain.errors import LeaseLost, Unavailable
-from hub.ports.log import Entry, LogReader
+from hub.ports.log import Entry, LogReader, places
 from tests.conformance.log_suite import GROUP, TOPIC, numbers, read, read_and_do, record, records
 from tests.kafka.broker import Brokers
 from tests.kafka.rig import PACE, KafkaRig
@@ -56,7 +56,7 @@ class Worker:
                 async with self._log.reader(TOPIC, GROUP) as reader:
                     while True:
                         entries = await reader.read(200, 0.5)
-                        await reader.done(entries)
+                        await reader.done(places(entries))
                         self.done.update(numbers(entries))
             except (LeaseLost, Unavailable) as error:
                 self.faults.append(type(error).__name__)
@@ -222,6 +222,7 @@ async def in_step(rig: KafkaRig) -> None:
 CHILD = """
 import asyncio, random, sys
 from hub.domain.errors import LeaseLost
+from hub.ports.log import places
 from tests.conformance.log_suite import GROUP, TOPIC
 from tests.kafka.rig import elsewhere
 
@@ -236,7 +237,7 @@ async def main():
                         if random.random() < 0.8:
                             where = entry.position
                             print("done", int(entry.record.value), where.partition, where.offset, flush=True)
-                            await reader.done([entry])
+                            await reader.done(places([entry]))
         except LeaseLost:
             pass
 
@@ -294,7 +295,7 @@ class Witness:
             dice.shuffle(in_hand)
             said, in_hand = in_hand[: len(in_hand) * 2 // 3 + 1], in_hand[len(in_hand) * 2 // 3 + 1 :]
             self.note(said)
-            await reader.done(said)
+            await reader.done(places(said))
 
 
 async def test_while_readers_come_go_and_are_killed_each_record_is_handed_out_and_none_undone_is_passed(
@@ -330,7 +331,7 @@ async def test_while_readers_come_go_and_are_killed_each_record_is_handed_out_an
                     page = list(await reader.read(500, 0.5))
                     witness.handed.update(numbers(page))
                     witness.note(page)
-                    await reader.done(page)
+                    await reader.done(places(page))
         assert witness.handed == set(range(3000))
         assert witness.readers > 4
     finally:

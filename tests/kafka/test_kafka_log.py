@@ -11,10 +11,11 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord  # type:
 
 from hub.adapters.kafka.groups import NOBODY, Member, kafka_name
 from hub.adapters.kafka.log import partition_of
-from hub.adapters.kafka.log_reader import KafkaLogReader, Pace
+from hub.adapters.kafka.log_reader import KafkaLogReader
+from hub.adapters.kafka.pace import Pace
 from hub.adapters.kafka.topics import LARGEST
 from hub.domain.errors import LeaseLost, SettingsError, Unavailable
-from hub.ports.log import Log, LogReader, Record
+from hub.ports.log import Log, LogReader, Record, places
 from tests.conformance.log_suite import (
     GROUP,
     TOPIC,
@@ -225,7 +226,7 @@ async def test_a_reader_that_is_still_joining_goes_at_once(rig: KafkaRig) -> Non
             await nothing_comes(other, 0.2)
             begun = clock()
         assert clock() - begun < 2
-        await reader.done(held)
+        await reader.done(places(held))
         await log.append(TOPIC, [record(10)])
         assert numbers(await read_and_do(reader, 1)) == [10]
 
@@ -242,12 +243,12 @@ async def test_a_reader_that_takes_too_long_loses_only_what_another_gets(rig: Ka
             lost = [entry for entry in held if entry.position.partition == theirs]
             taken += await read(other, len(lost) - 1)
             assert numbers(taken) == numbers(lost)
-            await slow.done(kept)
+            await slow.done(places(kept))
             with pytest.raises(LeaseLost):
-                await slow.done(lost)
+                await slow.done(places(lost))
             assert await log.backlog(TOPIC) == {GROUP: len(lost)}
             await nothing_comes(slow, 0.5)
-            await other.done(taken)
+            await other.done(places(taken))
     assert await log.backlog(TOPIC) == {GROUP: 0}
 
 
@@ -259,7 +260,7 @@ async def test_a_partition_that_another_may_have_had_meanwhile_is_read_from_wher
     async with log.reader(TOPIC, GROUP) as reader:
         assert isinstance(reader, KafkaLogReader)
         held = await read(reader, 10)
-        await reader.done(held[:3])
+        await reader.done(places(held[:3]))
         now = reader._consumer._coordinator.generation
         # As when partitions were shared out once since this reader last knew, and as when twice.
         for before, again in ((now - 1, []), (now - 2, list(range(3, 10)))):
@@ -280,7 +281,7 @@ async def test_a_reader_of_a_topic_that_was_made_anew_is_at_its_end_and_the_next
     former = await log.incarnation(TOPIC)
     async with log.reader(TOPIC, GROUP) as reader:
         held = await read(reader, 5)
-        await reader.done(held)
+        await reader.done(places(held))
         await rig.delete(TOPIC)
         assert await rig.log(1).incarnation(TOPIC) != former
         # As many as before: by its offset alone, the group would have done five of them.
@@ -295,7 +296,7 @@ async def test_a_reader_of_a_topic_that_was_made_anew_is_at_its_end_and_the_next
 
 async def go_on(reader: LogReader) -> None:
     while True:
-        await reader.done(await reader.read(100, 0.2))
+        await reader.done(places(await reader.read(100, 0.2)))
 
 
 async def test_what_is_said_done_of_a_former_life_moves_nobody_in_the_present_one(rig: KafkaRig) -> None:

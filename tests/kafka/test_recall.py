@@ -13,7 +13,7 @@ from hub.adapters.postgres.registry import PostgresRegistry
 from hub.adapters.postgres.tray import PostgresTray
 from hub.domain.decisions import Unroutable
 from hub.domain.errors import Unavailable
-from hub.ports.log import Topic
+from hub.ports.log import Topic, places
 from hub.services import registration, routing
 from hub.services.outgoing import OutgoingRoom
 from hub.services.recall import RecallRoom
@@ -73,7 +73,7 @@ async def test_a_record_that_is_gone_is_found_once_all_others_have_passed(
     # Nobody has read yet: who knows what will still be decided?
     assert await recall.find_lost() is None
     async with log.reader(Topic.SUBMISSIONS, routing.GROUP) as reader:
-        await reader.done(await read(reader, 4))
+        await reader.done(places(await read(reader, 4)))
     # Three of the four decisions came through.
     await PostgresRegistry(opened).register([decided(number, Unroutable(())) for number in range(3)])
     assert await recall.find_lost() is None

@@ -143,7 +143,9 @@ class Desk:
         """Through another log than this desk's, if given."""
         through = self.log if log is None else log
         shelf = Shelf(through, write_unreadable, SystemClock())
-        return RoutingRoom(through, library or self.library(), SubmissionReader().read, DecisionWriter(), shelf)
+        return RoutingRoom(
+            through, library or self.library(), SubmissionReader().read, DecisionWriter(), shelf
+        )
 
     async def route(self, router: RoutingRoom, group: str = "routing") -> None:
         """All there is, for a group of readers."""

@@ -14,7 +14,7 @@ from hub.adapters.postgres.database import Connection, Database
 from hub.adapters.postgres.log import PostgresLog
 from hub.adapters.postgres.log_reader import PostgresLogReader
 from hub.domain.errors import LeaseLost
-from hub.ports.log import Record, Topic
+from hub.ports.log import Record, Topic, places
 from tests.conformance.samples import WatchedDatabase
 
 TOPIC = Topic.SUBMISSIONS
@@ -53,7 +53,7 @@ async def test_trim_takes_much_in_parts_and_all_of_it(
     log = PostgresLog(opened, 2)
     await log.append(TOPIC, records(100))
     async with log.reader(TOPIC, GROUP) as reader:
-        await reader.done(await reader.read(100, 5))
+        await reader.done(places(await reader.read(100, 5)))
     opened.statements.clear()
     assert await log.trim(TOPIC) == 100
     assert len(opened.statements) > 100 / (2 * 7)

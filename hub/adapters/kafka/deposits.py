@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from hub.adapters.kafka.cluster import KafkaCluster
 from hub.adapters.kafka.framing import Framing, Headers
 from hub.adapters.kafka.log import KafkaRecords
-from hub.adapters.kafka.log_reader import Pace
+from hub.adapters.kafka.pace import Pace
 from hub.adapters.kafka.rights import Right, reads, writes
 from hub.adapters.kafka.topics import KafkaTopic
 from hub.domain.deposit import may_have_a_topic

@@ -20,7 +20,8 @@ from hub.adapters.kafka.brokers import EARLIEST, LATEST, Brokers
 from hub.adapters.kafka.cluster import KafkaCluster
 from hub.adapters.kafka.framing import Framing
 from hub.adapters.kafka.groups import NOBODY, Groups, NotAMember, kafka_name
-from hub.adapters.kafka.log_reader import KafkaLogReader, Pace, Place
+from hub.adapters.kafka.log_reader import KafkaLogReader
+from hub.adapters.kafka.pace import Pace, Place
 from hub.adapters.kafka.topics import KafkaTopic, Topics, settle
 from hub.domain.errors import Unavailable
 from hub.ports.log import LogReader, Record, Topic

@@ -18,7 +18,6 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition  # type: ignore[import-untyped]
@@ -29,6 +28,7 @@ from hub.adapters.kafka.brokers import EARLIEST, Brokers
 from hub.adapters.kafka.cluster import KafkaCluster, is_refusal, refused, served
 from hub.adapters.kafka.framing import Framing, Unlearned
 from hub.adapters.kafka.groups import Groups, Member, NotAMember
+from hub.adapters.kafka.pace import Pace, Place
 from hub.adapters.kafka.poison import POISON, past_poison
 from hub.adapters.kafka.topics import LARGEST
 from hub.domain.errors import HubError, LeaseLost, SettingsError, Unavailable
@@ -41,38 +41,6 @@ _OTHER_LIFE = "the topic of this reader was deleted, and perhaps made anew"
 
 _UNLIMITED = 2**31 - 1
 _LAST_CHANCE = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """Seconds. A member that is silent for `session` is dead. When partitions are shared out anew, each
-    reader has `grace` to finish what it handed out; what is not done by then is read again by whoever gets
-    it. `look`: how often a reader makes sure that its topic is still the same. `patience`: how long
-    brokers may be away until a verb gives up."""
-
-    session: float = 10
-    grace: float = 20
-    look: float = 5
-    patience: float = 30
-
-    @property
-    def heartbeat(self) -> float:
-        return self.session / 10
-
-    @property
-    def rebalance(self) -> float:
-        """How long the others wait for a member that was told to give its partitions up: it must have had
-        its grace, and been told."""
-        return self.grace + self.session
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """What a reader reads: a topic in one of its lives, for a group (by its name for Kafka)."""
-
-    topic: str
-    group: str
-    incarnation: str
 
 
 class KafkaLogReader:
@@ -250,13 +218,13 @@ class KafkaLogReader:
 
     # What is done.
 
-    async def done(self, entries: Sequence[Entry]) -> None:
-        if not entries:
+    async def done(self, positions: Sequence[Position]) -> None:
+        if not positions:
             return
         async with self._committing:
             self._go_on()
             finished: dict[int, list[int]] = defaultdict(list)
-            for (partition, offset), _ in entries:
+            for partition, offset in positions:
                 finished[partition].append(offset)
             marks = {}
             strangers = False

@@ -74,13 +74,13 @@ class PostgresLogReader:
             with suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._rung.wait(), min(left, LOOK))
 
-    async def done(self, entries: Sequence[Entry]) -> None:
-        if not entries:
+    async def done(self, positions: Sequence[Position]) -> None:
+        if not positions:
             return
         async with self._turn:
             with self._holding():
-                strangers = self._mark(entries)
-                await self._move({entry.position.partition for entry in entries})
+                strangers = self._mark(positions)
+                await self._move({partition for partition, _ in positions})
         if strangers:
             raise LeaseLost(_NOT_HELD)
 
@@ -138,12 +138,12 @@ class PostgresLogReader:
                 limit -= count
         return ranges
 
-    def _mark(self, entries: Sequence[Entry]) -> bool:
+    def _mark(self, positions: Sequence[Position]) -> bool:
         """Note what is done; whether some of it was never handed out by this reader."""
         strangers = False
-        for entry in entries:
-            held = self._held.get(entry.position.partition)
-            if held is None or not held.mark.mark(entry.position.offset):
+        for partition, offset in positions:
+            held = self._held.get(partition)
+            if held is None or not held.mark.mark(offset):
                 strangers = True
         return strangers
 
