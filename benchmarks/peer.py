@@ -23,7 +23,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition  # type: ignore[import-untyped]
 
 from benchmarks.register import register
-from benchmarks.routers import PARTITIONS, Order, territory
+from benchmarks.routers import PARTITIONS, Order, peak_of, territory
 
 _LOOK = 0.01
 _PATIENCE = 120
@@ -100,7 +100,7 @@ async def turn(bootstrap: str, order: Order, subscribed: dict[str, str]) -> dict
             return {
                 "seconds": (time.perf_counter() - begun) * share,
                 "cpu": (cpu_of(process.pid) - used) * share,
-                "peak": _peak(process.pid),
+                "peak": peak_of(process.pid),
             }
         finally:
             process.kill()
@@ -117,11 +117,6 @@ def cpu_of(process: int) -> float:
     """Seconds that a process took so far."""
     fields = fields_of(process)
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def _peak(process: int) -> float:
-    told = dict(line.split(":", 1) for line in Path(f"/proc/{process}/status").read_text().splitlines())
-    return int(told["VmHWM"].split()[0]) / 1024
 
 
 def main() -> None:

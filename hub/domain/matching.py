@@ -123,8 +123,8 @@ def _remember(book: RuleBook, plan: Plan, not_apply: int, said: Places, choice: 
     plan.known.setdefault(not_apply, {})[said] = choice.grants[0] if for_ever else choice
 
 
-MOST_CHOICES = 240_000
-"""For a rule book: some weeks of a country's submissions, in 60 MB."""
+MOST_CHOICES = 110_000
+"""For a rule book: what a country asks for in some days, and little enough for a router of 300 MB."""
 
 
 # --- what each gets -----------------------------------------------------------------------------------

@@ -6,13 +6,14 @@ harmless.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 
 import structlog
 
 from hub.domain.decisions import Decision
 from hub.domain.errors import Invalid
-from hub.ports.log import Entry, LogReader, Record, Topic, places
+from hub.ports.log import Entry, LogReader, Position, Record, Topic, places
 from hub.ports.store import Registry
 from hub.services.shelf import Shelf, Unread
 
@@ -22,33 +23,59 @@ log = structlog.get_logger()
 
 
 class RegistrationRoom:
-    """`read` turns a record into a decision (see `hub.wire`); it raises Invalid."""
+    """`read` turns a record into a decision (see `hub.wire`); it raises Invalid. Up to `pages` of `page` records are
+    read before all of them are done: one is read while the store works on the one before."""
 
     def __init__(
-        self, registry: Registry, read: Callable[[Record], Decision], shelf: Shelf, page: int = 500
+        self,
+        registry: Registry,
+        read: Callable[[Record], Decision],
+        shelf: Shelf,
+        page: int = 500,
+        pages: int = 10,
     ) -> None:
         self._registry = registry
         self._read = read
         self._shelf = shelf
         self._page = page
+        self._pages = pages
 
     async def run_once(self, reader: LogReader, wait: float) -> int:
-        """One page of decisions; waits up to `wait` seconds for the first. How many were read."""
-        entries = await reader.read(self._page, wait)
-        if not entries:
-            return 0
-        decisions, unread = self._distinct(entries)
-        await self._shelf.put(Topic.ROUTINGS, unread)
-        if decisions:
-            registered = await self._registry.register(decisions)
-            log.info(
-                "decisions.registered",
-                decisions=registered.decisions,
-                deliveries=registered.deliveries,
-                strays=registered.strays,
-            )
-        await reader.done(places(entries))
-        return len(entries)
+        """Pages of decisions, as long as there are some; waits up to `wait` seconds for the first. How many were
+        read."""
+        done: list[Position] = []
+        registering: asyncio.Task[None] | None = None
+        try:
+            while len(done) < self._page * self._pages:
+                entries = await reader.read(self._page, 0 if done else wait)
+                if not entries:
+                    break
+                decisions, unread = self._distinct(entries)
+                await self._shelf.put(Topic.ROUTINGS, unread)
+                if registering is not None:
+                    # One after the other: a partner's numbers follow the order of the log.
+                    await registering
+                registering = asyncio.create_task(self._register(decisions))
+                done += places(entries)
+            if registering is not None:
+                await registering
+        finally:
+            if registering is not None:
+                registering.cancel()
+                await asyncio.gather(registering, return_exceptions=True)
+        await reader.done(done)
+        return len(done)
+
+    async def _register(self, decisions: Sequence[Decision]) -> None:
+        if not decisions:
+            return
+        registered = await self._registry.register(decisions)
+        log.info(
+            "decisions.registered",
+            decisions=registered.decisions,
+            deliveries=registered.deliveries,
+            strays=registered.strays,
+        )
 
     def _distinct(self, entries: Sequence[Entry]) -> tuple[list[Decision], list[Unread]]:
         """A letter that was carried twice stands in the log twice, with the same decision."""
