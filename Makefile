@@ -27,11 +27,13 @@ check: .venv/installed
 
 slow: .venv/installed
 	@$(BIN)/python -m pytest -m slow -ra --durations=10
+	@$(BIN)/python -m benchmarks.national
 
 bench: .venv/installed
 	@$(BIN)/python -m benchmarks.matching --short
 	@$(BIN)/python -m benchmarks.embedded --short
 	@$(BIN)/python -m benchmarks.routing --short
+	@$(BIN)/python -m benchmarks.registering --short
 
 # What others have built and the benchmarks put beside ours. Minutes, and gigabytes of Go's caches.
 peers: .venv/installed

@@ -68,7 +68,7 @@ async def run(room: str, dsn: str, bootstrap: str, count: int) -> Stopwatch:
     try:
         match room:
             case "outgoing":
-                outgoing = OutgoingRoom(PostgresTray(database), journey, write_submission, 2000)
+                outgoing = OutgoingRoom(PostgresTray(database), journey, write_submission, 4000)
                 settle_memory()
                 await _until_carried(lambda: outgoing.run_once(_WAIT), count, watch)
             case "routing":
@@ -81,7 +81,7 @@ async def run(room: str, dsn: str, bootstrap: str, count: int) -> Stopwatch:
                     await _until_carried(lambda: routing.run_once(reader, _WAIT), count, watch)
             case "registration":
                 registry = PostgresRegistry(database)
-                registration = RegistrationRoom(registry, read_decision_record, shelf, 2000)
+                registration = RegistrationRoom(registry, read_decision_record, shelf, 4000)
                 settle_memory()
                 async with journey.reader(Topic.ROUTINGS, REGISTRATION) as reader:
                     await _until_carried(lambda: registration.run_once(reader, _WAIT), count, watch)

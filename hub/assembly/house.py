@@ -281,4 +281,4 @@ def _limits(settings: Settings) -> Limits:
 def _page(settings: Settings) -> int:
     """Records at once. What a page costs beside its records is shared by more of them where the log is apart; in
     the store's own tables, a short one keeps others waiting less."""
-    return 500 if settings.kafka is None else 2000
+    return 500 if settings.kafka is None else 4000

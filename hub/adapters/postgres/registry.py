@@ -12,8 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import assert_never
+from typing import NamedTuple, assert_never
 from uuid import UUID
 
 from hub.adapters.postgres.addresses import (
@@ -37,8 +36,7 @@ _Key = tuple[UUID, int]
 _FIRST_REVISION = 1
 
 
-@dataclass(frozen=True, slots=True)
-class _Planned:
+class _Planned(NamedTuple):
     """A delivery that is not there yet."""
 
     submission: UUID
@@ -69,9 +67,11 @@ class PostgresRegistry:
             known = [decision for decision in named.values() if decision.submission in procedures]
             fresh = await _insert_decisions(connection, known)
             planned = await _not_there_yet(connection, fresh, procedures)
-            found = await _plan(connection, planned)
+            found = await find_addresses(connection, {one.wanted for one in planned}) if planned else {}
             lines = [_planned(one, found[one.wanted]) for one in planned]
+            # Before the lanes are locked: whoever delivers waits for as little as possible.
             await write_journal(connection, [*map(_decided, fresh), *lines])
+            await _plan(connection, planned, found)
             return Registered(len(fresh), len(planned), len(strays))
 
         return await self._database.run(work)
@@ -146,18 +146,16 @@ async def _not_there_yet(
     return [planned for name, planned in found.items() if name not in there]
 
 
-async def _plan(connection: Connection, planned: Sequence[_Planned]) -> Mapping[Wanted, Address]:
-    """Where they lie now: with the successor already, if whom the decision names has one in force."""
+async def _plan(connection: Connection, planned: Sequence[_Planned], found: Mapping[Wanted, Address]) -> None:
+    """`found`: where they lie now; with the successor already, if whom a decision names has one in force."""
     if not planned:
-        return {}
-    found = await find_addresses(connection, {one.wanted for one in planned})
+        return
     addresses = set(found.values())
     await make_lanes(connection, addresses)
     lanes = await lock_lanes(connection, addresses)
     await wake_lanes(connection, lanes.values())
     last = await take_numbers(connection, Counter(found[one.wanted].subscriber for one in planned))
     await _insert_deliveries(connection, planned, found, lanes, last)
-    return found
 
 
 async def _insert_deliveries(
@@ -172,7 +170,8 @@ async def _insert_deliveries(
         address = found[one.wanted]
         last[address.subscriber] += 1
         numbered.append((one, address, last[address.subscriber]))
-    numbered.sort(key=lambda row: row[0].delivery)
+    # In the database's order of ids, by what compares fastest.
+    numbered.sort(key=lambda row: row[0].delivery.int)
     # No ON CONFLICT: a row skipped here would leave a gap in its partner's numbers, so it must fail. Due at
     # one instant, all of them: so they leave in the order of their numbers, not of their names.
     await connection.execute(

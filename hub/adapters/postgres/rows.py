@@ -6,13 +6,12 @@ journal lines. It decides nothing and holds no statement of a single room.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from hub.adapters.postgres.database import Connection
+from hub.adapters.postgres.database import Connection, to_json
 from hub.domain.decisions import Reason, Recipient
 from hub.domain.identity import Subscriber
 from hub.domain.submission import AttachmentFacts, StoredAttachment
@@ -24,7 +23,7 @@ Json = Mapping[str, Any]
 def texts(values: Iterable[object]) -> list[str]:
     """JSON values for a parameter of type text[] that the statement casts to jsonb, one by one. As jsonb[]
     they would go wrong: a list within an array is taken for a second dimension of it."""
-    return [json.dumps(value) for value in values]
+    return [to_json(value) for value in values]
 
 
 def attachments_to_json(attachments: Iterable[StoredAttachment]) -> list[Json]:
