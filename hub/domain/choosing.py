@@ -15,7 +15,17 @@ from typing import NamedTuple, Protocol
 
 from hub.domain.decisions import Reason, SetAside, Unroutable
 from hub.domain.identity import Subscriber
-from hub.domain.plans import PART_SLOTS, Answer, Candidate, Choice, Chosen, Grant, Plan, PlannedRule
+from hub.domain.plans import (
+    PART_SLOTS,
+    Answer,
+    Candidate,
+    Choice,
+    Chosen,
+    Found,
+    Grant,
+    Plan,
+    PlannedRule,
+)
 from hub.domain.rules import ALWAYS, Period, SubscriptionState
 from hub.domain.territory import SLOT_OF, Level, Resolution
 
@@ -125,24 +135,25 @@ class _Walk:
 
 def _grants(found: Sequence[tuple[PlannedRule, Chosen]]) -> tuple[Grant, ...]:
     """One for a subscriber, however many rules end at it."""
-    each = [(subscriber, reasons, rule) for rule, chosen in found for subscriber, reasons in chosen]
-    if len(each) == 1:
-        ((subscriber, reasons, rule),) = each
-        return (Grant(subscriber, reasons, rule.mailbox, rule.alone),)
-    each.sort(key=_BY_SUBSCRIBER)
-    return tuple(_grant(subscriber, list(those)) for subscriber, those in groupby(each, _BY_SUBSCRIBER))
+    each = [(one.subscriber, one, rule) for rule, chosen in found for one in chosen]
+    if len(each) > 1:
+        each.sort(key=_BY_SUBSCRIBER)
+    return tuple([_grant(list(those)) for _, those in groupby(each, _BY_SUBSCRIBER)])
 
 
 _BY_SUBSCRIBER = itemgetter(0)
 
 
-def _grant(
-    subscriber: Subscriber, those: Sequence[tuple[Subscriber, tuple[Reason, ...], PlannedRule]]
-) -> Grant:
+def _grant(those: Sequence[tuple[Subscriber, Found, PlannedRule]]) -> Grant:
+    subscriber, one, rule = those[0]
+    if len(those) == 1:
+        if one.grant is None:
+            one.grant = Grant(subscriber, one.reasons, rule.mailbox, rule.alone)
+        return one.grant
     return Grant(
         subscriber,
         # Two rules may fall back on one, whose reason then comes twice.
-        tuple(dict.fromkeys(reason for _, reasons, _ in those for reason in reasons)),
+        tuple(dict.fromkeys(reason for _, one, _ in those for reason in one.reasons)),
         all(rule.mailbox for _, _, rule in those),
         tuple(rule for _, _, rule in those),
     )
@@ -190,7 +201,7 @@ def _weigh(answer: Answer, on: Situation) -> Chosen:
     """Those of its candidates that count at this instant, each as who stands for it then."""
     if answer.sure is not None and on.trace is None:
         return answer.sure
-    chosen: list[tuple[Subscriber, tuple[Reason, ...]]] = []
+    chosen: list[Found] = []
     for candidate in answer.candidates:
         why_not = None if candidate.sure else _why_not(candidate, on.at)
         if on.trace is not None:
@@ -213,13 +224,13 @@ def _why_not(candidate: Candidate, at: datetime) -> str | None:
     return None
 
 
-def _succeeded(candidate: Candidate, plan: Plan, at: datetime) -> tuple[Subscriber, tuple[Reason, ...]]:
+def _succeeded(candidate: Candidate, plan: Plan, at: datetime) -> Found:
     subscriber, reasons = candidate.subscriber, candidate.reasons
     while (succession := plan.successions.get(subscriber)) is not None and succession.since <= at:
         step = f"{subscriber} → {succession.subscriber} (succession)"
         reasons = (reasons[0]._replace(steps=(*reasons[0].steps, step)),)
         subscriber = succession.subscriber
-    return subscriber, reasons
+    return Found(subscriber, reasons)
 
 
 def _by_way_of(resolution: Resolution, chosen: Chosen) -> Chosen:
@@ -227,13 +238,11 @@ def _by_way_of(resolution: Resolution, chosen: Chosen) -> Chosen:
     if not resolution.steps:
         return chosen
     led = tuple(map(str, resolution.steps))
-    return tuple(
-        (
-            subscriber,
-            tuple([Reason(one.rule, one.recipient, one.subscription, led + one.steps) for one in reasons]),
-        )
-        for subscriber, reasons in chosen
-    )
+    return tuple([Found(one.subscriber, tuple([_led(led, why) for why in one.reasons])) for one in chosen])
+
+
+def _led(steps: tuple[str, ...], reason: Reason) -> Reason:
+    return Reason(reason.rule, reason.recipient, reason.subscription, steps + reason.steps)
 
 
 # --- when it changes, and where it looked -------------------------------------------------------------

@@ -8,6 +8,7 @@ the lines of `match` are few and plain because a national register passes throug
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from sys import intern
 
 from hub.domain.choosing import Situation, Trace, choose
 from hub.domain.decisions import Decision, Recipient, Routed, SetAside, Verdict
@@ -115,16 +116,27 @@ def _read(submission: Asked, plan: Plan, territory: Territory) -> dict[str, Reso
 
 def _remember(book: RuleBook, plan: Plan, not_apply: int, said: Places, choice: Choice) -> None:
     if book.memory.choices >= MOST_CHOICES:
-        for each in book.plans.values():
-            each.known.clear()
-        book.memory.choices = 0
+        _make_room(book)
     book.memory.choices += 1
     for_ever = choice.period is None and len(choice.grants) == 1 and len(choice.grants[0].rules) == 1
+    if isinstance(said, str):
+        # One text for all plans that remember this place.
+        said = intern(said)
     plan.known.setdefault(not_apply, {})[said] = choice.grants[0] if for_ever else choice
 
 
-MOST_CHOICES = 110_000
-"""For a rule book: what a country asks for in some days, and little enough for a router of 300 MB."""
+def _make_room(book: RuleBook) -> None:
+    """The plan that remembers most begins again: what the others know is worth more than what is new."""
+    max(book.plans.values(), key=_remembered).known.clear()
+    book.memory.choices = sum(map(_remembered, book.plans.values()))
+
+
+def _remembered(plan: Plan) -> int:
+    return sum(map(len, plan.known.values()))
+
+
+MOST_CHOICES = 240_000
+"""For a rule book: what a country asks for in some weeks, and little enough for a router of 300 MB."""
 
 
 # --- what each gets -----------------------------------------------------------------------------------

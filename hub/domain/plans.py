@@ -66,8 +66,18 @@ class Candidate:
     sure: bool
 
 
-Chosen = tuple[tuple[Subscriber, tuple[Reason, ...]], ...]
-"""Whom a rule finds, each with its reason."""
+@dataclass(slots=True, eq=False)
+class Found:
+    """Somebody a rule finds, and why. `grant`: what that comes to when no other rule finds the same, once it was
+    asked for; where an answer is sure, all choices share it."""
+
+    subscriber: Subscriber
+    reasons: tuple[Reason, ...]
+    grant: Grant | None = None
+
+
+Chosen = tuple[Found, ...]
+"""Whom a rule finds."""
 
 
 @dataclass(slots=True)
@@ -361,7 +371,7 @@ def _answer(rule: Rule, step: str | None, subscriptions: Iterable[Subscription],
 
 def _whole(candidates: list[Candidate], on: _Ground) -> Answer:
     if all(candidate.sure for candidate in candidates):
-        return Answer(tuple(candidates), tuple((one.subscriber, one.reasons) for one in candidates))
+        return Answer(tuple(candidates), tuple(Found(one.subscriber, one.reasons) for one in candidates))
     dates = {date for candidate in candidates for date in _dates(candidate, on)}
     return Answer(tuple(candidates), None, tuple(sorted(dates)))
 

@@ -40,6 +40,8 @@ _NOT_HELD = "this reader does not hold a partition of what it says is done"
 _OTHER_LIFE = "the topic of this reader was deleted, and perhaps made anew"
 
 _UNLIMITED = 2**31 - 1
+_MOST_FETCHED = 8 << 20
+"""Bytes that a broker sends at once, for all partitions together: enough for speed, and bounded memory."""
 _LAST_CHANCE = 5.0
 
 
@@ -362,6 +364,7 @@ def _consumer(cluster: KafkaCluster, place: Place, pace: Pace) -> Any:
         auto_offset_reset="earliest",
         isolation_level="read_committed",
         max_partition_fetch_bytes=LARGEST,
+        fetch_max_bytes=_MOST_FETCHED,
         session_timeout_ms=int(pace.session * 1000),
         heartbeat_interval_ms=int(pace.heartbeat * 1000),
         rebalance_timeout_ms=int(pace.rebalance * 1000),
