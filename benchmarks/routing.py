@@ -93,7 +93,7 @@ async def _measure(count: int, turns: int) -> list[Row]:
         for target in ("pair-0", "pair-1"):
             both = await broker.timed([stands[OURS], second], Order(SOURCE, target, count, shared=True))
             await broker.check(target, traffic.ids())
-        return [*_rows(found), *_pair(found[OURS], both)]
+        return [*_rows(found), *_pair(found, both)]
 
 
 def _rows(found: Mapping[str, Sequence[Turn]]) -> Iterator[Row]:
@@ -114,13 +114,22 @@ def _rows(found: Mapping[str, Sequence[Turn]]) -> Iterator[Row]:
     yield at_most("one router, memory at most", max(turn.peak for turn in found[OURS]), "MB", 300)
 
 
-def _pair(alone: Sequence[Turn], both: Turn) -> Iterator[Row]:
-    one = statistics.median(turn.cpu for turn in alone)
+def _pair(found: Mapping[str, Sequence[Turn]], both: Turn) -> Iterator[Row]:
+    alone = found[OURS]
     yield measured("two routers", both.rate, "records/s")
-    yield at_most("two routers, CPU / that of one", both.cpu / one, "ratio", 1.15)
+    yield at_most(
+        "two routers, CPU / that of one",
+        both.cpu / statistics.median(turn.cpu for turn in alone),
+        "ratio",
+        1.15,
+    )
     wall = both.rate / statistics.median(turn.rate for turn in alone)
     name = "two routers / one"
     yield at_least(name, wall, "ratio", 1.6) if (os.cpu_count() or 1) >= 4 else measured(name, wall, "ratio")
+    if BENTO in found:
+        # It uses every core there is.
+        rate = both.rate / statistics.median(turn.rate for turn in found[BENTO])
+        yield measured("two routers / Bento", rate, "ratio")
 
 
 # --- what they read -----------------------------------------------------------------------------------
