@@ -88,8 +88,16 @@ class Pieces:
             await self.kill(name)
         assert not hanging, {name: self._told(name) for name in hanging}
 
-    def _told(self, name: str) -> str:
-        return (self._world.folder / f"{name}.log").read_text("utf-8")[-2000:]
+    def alarms(self) -> list[str]:
+        """The last lines that each role has logged, but for those that say that all is well."""
+        found = []
+        for name in self.hubs:
+            lines = [line for line in self._told(name, 200_000).splitlines() if '"level": "info"' not in line]
+            found += [f"{name}: {line[:500]}" for line in lines[-12:]]
+        return found
+
+    def _told(self, name: str, most: int = 2000) -> str:
+        return (self._world.folder / f"{name}.log").read_text("utf-8")[-most:]
 
 
 class Town:
@@ -157,7 +165,8 @@ class Town:
             try:
                 await at_rest(self.apart.intake, session, within)
             except TimeoutError:
-                raise AssertionError(f"not at rest after {within} s: {await self.counts()}") from None
+                told = "\n".join(self.apart.alarms())
+                raise AssertionError(f"not at rest after {within} s: {await self.counts()}\n{told}") from None
             deliveries = await self.apart.intake.deliveries(session)
         told = await accounts(self.apart.intake)
         await fetched(self.world)
