@@ -112,7 +112,8 @@ async def test_when_one_of_three_brokers_is_killed_everything_is_accounted_for(
         await here.reached(before + 100)
         secured.brokers.kill(await rig.keeper(Topic.SUBMISSIONS, routing.GROUP))
         assert len(here.accepted) < before + 400
-    await here.accounted_for(within=30)
+    # Whoever was at work with that broker may wait for as long as a verb has patience, and begins again then.
+    await here.accounted_for(within=60)
 
 
 @pytest.mark.parametrize(
