@@ -166,7 +166,9 @@ class Town:
                 await at_rest(self.apart.intake, session, within)
             except TimeoutError:
                 alarms = "\n".join(self.apart.alarms())
-                raise AssertionError(f"not at rest after {within} s: {await self.counts()}\n{alarms}") from None
+                raise AssertionError(
+                    f"not at rest after {within} s: {await self.counts()}\n{alarms}"
+                ) from None
             deliveries = await self.apart.intake.deliveries(session)
         told = await accounts(self.apart.intake)
         await fetched(self.world)
