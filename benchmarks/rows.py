@@ -31,7 +31,7 @@ class Row:
 
 def measured(name: str, value: float, unit: str) -> Row:
     """A figure that nothing is promised of."""
-    return Row(name, round(value, 4 if value < 1 else 2), unit)
+    return Row(name, round(float(value), 4 if value < 1 else 2), unit)
 
 
 def at_least(name: str, value: float, unit: str, bar: float) -> Row:
