@@ -41,7 +41,7 @@ from hub.domain.matching import decide
 from hub.domain.rule_book import Snapshot
 from hub.ports.log import Record
 from hub.wire import write_decision, write_submission
-from tests.kafka.broker import Brokers
+from tests.kafka.broker import Brokers, one_of_its_own
 
 SOURCE = "submissions"
 VALUES, REGISTER = "values.pickle", "register.json"
@@ -317,12 +317,8 @@ _SHARING = 6.0
 
 @contextmanager
 def started() -> Iterator[Broker]:
-    brokers = Brokers(settings="file.delete.delay.ms=1000", java=JAVA)
-    try:
-        brokers.start()
+    with one_of_its_own("file.delete.delay.ms=1000", JAVA) as brokers:
         yield Broker(brokers)
-    finally:
-        brokers.end()
 
 
 if __name__ == "__main__":

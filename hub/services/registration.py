@@ -22,31 +22,31 @@ GROUP = "registration"
 log = structlog.get_logger()
 
 
+_LONGEST_TURN = 2.0
+"""Seconds. Whoever stops this role, or joins its group, waits for a turn; a slow store must not make it longer."""
+
+
 class RegistrationRoom:
-    """`read` turns a record into a decision (see `hub.wire`); it raises Invalid. Up to `pages` of `page` records are
-    read before all of them are done: one is read while the store works on the one before."""
+    """`read` turns a record into a decision (see `hub.wire`); it raises Invalid. One page is read while the store
+    works on the one before."""
 
     def __init__(
-        self,
-        registry: Registry,
-        read: Callable[[Record], Decision],
-        shelf: Shelf,
-        page: int = 500,
-        pages: int = 10,
+        self, registry: Registry, read: Callable[[Record], Decision], shelf: Shelf, page: int = 500
     ) -> None:
         self._registry = registry
         self._read = read
         self._shelf = shelf
         self._page = page
-        self._pages = pages
 
     async def run_once(self, reader: LogReader, wait: float) -> int:
-        """Pages of decisions, as long as there are some; waits up to `wait` seconds for the first. How many were
-        read."""
+        """Pages of decisions, as long as there are some, for some seconds; waits up to `wait` seconds for the
+        first. How many were read."""
+        clock = asyncio.get_running_loop().time
+        until = clock() + wait + _LONGEST_TURN
         done: list[Position] = []
         registering: asyncio.Task[None] | None = None
         try:
-            while len(done) < self._page * self._pages:
+            while clock() < until:
                 entries = await reader.read(self._page, 0 if done else wait)
                 if not entries:
                     break

@@ -15,7 +15,7 @@ import pytest_asyncio
 from hub.ports.log import Topic
 from hub.services import registration
 from tests.journeys.apart import Town, database_server, on_kafka, town
-from tests.kafka.broker import Brokers
+from tests.kafka.broker import Brokers, one_of_its_own
 from tests.kafka.rig import KafkaRig
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -26,12 +26,8 @@ SLOW = [pytest.mark.slow, pytest.mark.timeout(600)]
 @pytest.fixture(scope="module")
 def broker() -> Iterator[Brokers]:
     """One that may be paused, killed and emptied: nobody else uses it."""
-    broker = Brokers()
-    try:
-        broker.start()
-        yield broker
-    finally:
-        broker.end()
+    with one_of_its_own() as found:
+        yield found
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

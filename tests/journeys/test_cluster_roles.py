@@ -17,7 +17,7 @@ from hub.services import registration, routing
 from tests.conformance.attachment_server import ACCESS_KEY, SECRET_KEY, serving
 from tests.journeys.apart import Town, database_server, each_killed, on_kafka, town
 from tests.journeys.doors import assert_each_has_one_door_on_loopback
-from tests.kafka.broker import Brokers
+from tests.kafka.broker import Brokers, one_of_its_own
 from tests.kafka.rig import KafkaRig
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -26,12 +26,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 @pytest.fixture(scope="module")
 def broker() -> Iterator[Brokers]:
     """One that forgets after a minute how far a group was that nobody is in."""
-    broker = Brokers(settings="offsets.retention.minutes=1\noffsets.retention.check.interval.ms=1000")
-    try:
-        broker.start()
-        yield broker
-    finally:
-        broker.end()
+    with one_of_its_own("offsets.retention.minutes=1\noffsets.retention.check.interval.ms=1000") as found:
+        yield found
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

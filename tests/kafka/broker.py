@@ -9,6 +9,7 @@ skipped with a sentence. A broker listens on the loopback address, and dies with
 from __future__ import annotations
 
 import atexit
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -21,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -64,6 +65,17 @@ def shared() -> str:
     atexit.register(brokers.end)
     brokers.start()
     return brokers.bootstrap
+
+
+@contextlib.contextmanager
+def one_of_its_own(settings: str = "", java: tuple[str, ...] = _JAVA) -> Iterator[Brokers]:
+    """One that may be paused, killed and emptied: nobody else uses it."""
+    broker = Brokers(settings=settings, java=java)
+    try:
+        broker.start()
+        yield broker
+    finally:
+        broker.end()
 
 
 class Brokers:

@@ -20,19 +20,15 @@ from hub.adapters.kafka.protocol import TopicsRequest
 from hub.domain.errors import LeaseLost, Unavailable
 from hub.ports.log import Entry, LogReader, places
 from tests.conformance.log_suite import GROUP, TOPIC, numbers, read, read_and_do, record, records
-from tests.kafka.broker import Brokers
+from tests.kafka.broker import Brokers, one_of_its_own
 from tests.kafka.rig import PACE, KafkaRig
 
 
 @pytest.fixture(scope="module")
 def broker() -> Iterator[Brokers]:
     """One that may be paused and killed: nobody else uses it."""
-    broker = Brokers()
-    try:
-        broker.start()
-        yield broker
-    finally:
-        broker.end()
+    with one_of_its_own() as found:
+        yield found
 
 
 @pytest_asyncio.fixture
