@@ -6,9 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from hub.domain.identity import Subscriber
+from hub.domain.pace import PartnerPace
 
 MAILBOX = "mailbox"
 """The channel every partner has: what it does not receive it can come and fetch."""
+
+NOTICE = "notice"
+"""Not a channel a partner is served on: its lane of notices, which leave by mail (see `ChannelFallback`)."""
 
 _LA_POSTE = "356000000"
 
@@ -24,11 +28,14 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Partner:
-    """A receiving body: its subscriber number, its name, and the one channel it is served on."""
+    """A receiving body: its subscriber number, its name, and the one channel it is served on. `vendor`: whose
+    software it is served by, a word that groups partners; `pace`: what it asks for, if anything."""
 
     subscriber: Subscriber
     name: str
     endpoint: Endpoint
+    vendor: str | None = None
+    pace: PartnerPace | None = None
 
 
 def is_siren(text: str) -> bool:
