@@ -1,8 +1,8 @@
-"""What the store knows of partners: name, channel, settings, sealed secrets, and their running number.
+"""What the store knows of partners: name, channel, settings, sealed secrets, pace, and their running number.
 
-Business of this file: keeping what the operator declared. Sealing and opening secrets is not here, nor is
-moving what already waits in a lane to another channel: a partner whose channel changes keeps its lanes for
-the rows that are in them, and what is registered from then on goes to the new one.
+Business of this file: keeping what the operator declared, and what that does to lanes, in the same transaction.
+A partner that is served on another channel leaves the lane of the one before (but never its mailbox's); another
+endpoint opens what was closed. Sealing and opening secrets is not here, nor is moving what waits in a lane.
 """
 
 from __future__ import annotations
@@ -11,14 +11,16 @@ from collections.abc import Sequence
 
 import asyncpg
 
-from hub.adapters.postgres.database import Connection, Database
+from hub.adapters.postgres.database import Connection, Database, to_json
 from hub.adapters.postgres.rows import texts
+from hub.adapters.postgres.turning import lock_turning, turn
 from hub.domain.errors import Superseded
 from hub.domain.identity import Subscriber
+from hub.domain.pace import pace_to_json, read_pace
 from hub.domain.partner import Endpoint, Partner
 from hub.ports.store import KeptPartner
 
-_COLUMNS = "subscriber, name, channel, settings, secrets, secrets_key"
+_COLUMNS = "subscriber, name, channel, settings, secrets, secrets_key, vendor, pace"
 
 
 class PostgresPartners:
@@ -29,7 +31,9 @@ class PostgresPartners:
 
     async def keep(self, partners: Sequence[KeptPartner]) -> None:
         async def work(connection: Connection) -> None:
+            turns = await lock_turning(connection, partners)
             await _write(connection, partners)
+            await turn(connection, turns)
 
         await self._database.run(work)
 
@@ -39,6 +43,7 @@ class PostgresPartners:
         }
 
         async def work(connection: Connection) -> None:
+            turns = await lock_turning(connection, [after for _, after in changes])
             # Locked until the end: nobody changes one of them between this look and the writing.
             rows = await connection.fetch(
                 f"SELECT {_COLUMNS} FROM partner WHERE subscriber = ANY($1) ORDER BY subscriber FOR UPDATE",
@@ -52,6 +57,7 @@ class PostgresPartners:
             if came:
                 raise Superseded("a partner was declared meanwhile: look again")
             await _write(connection, [after for before, after in changes if before is not None])
+            await turn(connection, turns)
 
         await self._database.run(work)
 
@@ -79,8 +85,9 @@ async def _write(connection: Connection, partners: Sequence[KeptPartner], *, new
         f"""
         WITH written AS (
             INSERT INTO partner ({_COLUMNS})
-            SELECT subscriber, name, channel, settings::jsonb, secrets, secrets_key
-            FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bytea[], $6::bytea[])
+            SELECT subscriber, name, channel, settings::jsonb, secrets, secrets_key, vendor, pace::jsonb
+            FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bytea[], $6::bytea[],
+                        $7::text[], $8::text[])
               AS kept ({_COLUMNS})
             ON CONFLICT (subscriber) {"DO NOTHING" if new else _OVERWRITE}
             RETURNING 1)
@@ -92,6 +99,8 @@ async def _write(connection: Connection, partners: Sequence[KeptPartner], *, new
         texts(dict(partner.endpoint.settings) for partner, _, _ in ordered),
         [secrets for _, secrets, _ in ordered],
         [key for _, _, key in ordered],
+        [partner.vendor for partner, _, _ in ordered],
+        [None if partner.pace is None else to_json(pace_to_json(partner.pace)) for partner, _, _ in ordered],
     )
     return len(ordered) - int(written)
 
@@ -99,13 +108,17 @@ async def _write(connection: Connection, partners: Sequence[KeptPartner], *, new
 # A row that would stay as it is is not written again: its lanes and its number wait for nobody.
 _OVERWRITE = """DO UPDATE
 SET name = excluded.name, channel = excluded.channel, settings = excluded.settings,
-    secrets = excluded.secrets, secrets_key = excluded.secrets_key
-WHERE (partner.name, partner.channel, partner.settings, partner.secrets, partner.secrets_key)
+    secrets = excluded.secrets, secrets_key = excluded.secrets_key, vendor = excluded.vendor,
+    pace = excluded.pace
+WHERE (partner.name, partner.channel, partner.settings, partner.secrets, partner.secrets_key, partner.vendor,
+       partner.pace)
    IS DISTINCT FROM
-      (excluded.name, excluded.channel, excluded.settings, excluded.secrets, excluded.secrets_key)"""
+      (excluded.name, excluded.channel, excluded.settings, excluded.secrets, excluded.secrets_key,
+       excluded.vendor, excluded.pace)"""
 
 
 def _kept(row: asyncpg.Record) -> KeptPartner:
     endpoint = Endpoint(row["channel"], row["settings"])
-    partner = Partner(Subscriber.parse(row["subscriber"]), row["name"], endpoint)
+    pace = None if row["pace"] is None else read_pace(row["pace"])
+    partner = Partner(Subscriber.parse(row["subscriber"]), row["name"], endpoint, row["vendor"], pace)
     return partner, row["secrets"], row["secrets_key"]

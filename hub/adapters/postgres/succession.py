@@ -1,9 +1,12 @@
-"""Running deliveries follow the successor of their partner.
+"""Running deliveries follow their partner to its channel of today, or to its successor.
 
-Business of this file: moving what a succeeded partner's lane holds into its successor's lanes, under the same
-names and the successor's next numbers, page by page, each page in a transaction of its own: whoever is killed
-leaves whole pages. What follows, and who succeeds whom at this moment, the database itself says (the views
-`following` and `succession`); the rule book is read nowhere else in here.
+Business of this file: moving what a lane holds that was left, page by page, each page in a transaction of its
+own: whoever is killed leaves whole pages. What goes to another channel of the same partner keeps its number too;
+it is due at once, also what was waiting, and leaves by the other channel.
+
+What a succeeded partner's lane holds goes into its successor's lanes, under the same names and the successor's
+next numbers. What follows, and who succeeds whom at this moment, the database itself says (the views `following`
+and `succession`); the rule book is read nowhere else in here.
 
 It goes where it would go if it were registered now: to the successor's channel; to its mailbox only what its
 rule wants there. What moves is due at once, also what was waiting: it waited for an endpoint that it no longer
@@ -14,7 +17,7 @@ again, and it moves then. What is parked stays until it is sent again. The numbe
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from uuid import UUID
 
 import asyncpg
@@ -39,8 +42,9 @@ _PAGE = 1_000
 
 
 async def follow_successor(database: Database, worker: str, lane: int) -> None:
-    """All that follows, into the lanes of whoever stands for this lane's partner now. Raises LeaseLost if
-    `worker` does not hold the lane, or no longer."""
+    """All that follows, into the lanes of whoever stands for this lane's partner now, or, while that is its own,
+    into the lane that took over from this one for good. Raises LeaseLost if `worker` does not hold the lane, or
+    no longer."""
     for mailbox in (False, True):
 
         async def work(connection: Connection, mailbox: bool = mailbox) -> int:
@@ -54,13 +58,22 @@ async def _move_page(connection: Connection, worker: str, lane: int, mailbox: bo
     """How many moved, of what is wanted by the mailbox or of what is not; of both, if they go the same way.
     Both lanes are locked in the order of their ids, then the successor's numbers, then the rows: as
     registration locks them, and two who move at once."""
-    subscriber = await connection.fetchval("SELECT subscriber FROM lane WHERE id = $1", lane)
-    if subscriber is None:
+    left = await connection.fetchrow(
+        "SELECT subscriber, channel, left_for IS NOT NULL AND fell_back_at IS NULL AS for_good FROM lane"
+        " WHERE id = $1",
+        lane,
+    )
+    if left is None:
         raise LeaseLost
+    subscriber = left["subscriber"]
     addresses = await find_addresses(connection, [Wanted(subscriber, way) for way in (False, True)])
     address = addresses[Wanted(subscriber, mailbox)]
     if address.subscriber == subscriber:
-        return 0
+        return (
+            await _switch_page(connection, worker, lane, Address(subscriber, left["channel"]))
+            if left["for_good"]
+            else 0
+        )
     ways = [wanted.mailbox for wanted, found in addresses.items() if found == address]
     # Before any lock: no lane is made for nothing.
     page = [row["id"] for row in await connection.fetch(_PAGE_OF, lane, ways, _PAGE)]
@@ -82,6 +95,51 @@ async def _move_page(connection: Connection, worker: str, lane: int, mailbox: bo
     await take_numbers(connection, {address.subscriber: len(rows)})
     await write_journal(connection, [line for row in rows for line in _lines(row, address)])
     return len(rows)
+
+
+async def _switch_page(connection: Connection, worker: str, lane: int, address: Address) -> int:
+    """How many went to the lane that took over from the one of this address."""
+    page = [row["id"] for row in await connection.fetch(_PAGE_LEFT, lane, _PAGE)]
+    if not page:
+        return 0
+    target = await _lock(connection, worker, lane, address)
+    if target != lane:
+        await switch_rows(connection, page, lane, target)
+        return len(page)
+    return 0
+
+
+async def switch_rows(connection: Connection, page: Sequence[UUID], lane: int, target: int) -> None:
+    """Move those of `page` that are in motion in this lane into another one of the same partner; both are locked,
+    the other is awake. Who holds it takes what was in flight for lost."""
+    rows = await connection.fetch(_SWITCH, page, lane, target)
+    await write_journal(
+        connection,
+        [
+            JournalEntry("delivery.switched", row["submission"], row["id"], detail=f"to {row['channel']}")
+            for row in rows
+        ],
+    )
+
+
+_PAGE_LEFT = """
+    SELECT id FROM delivery WHERE lane = $1 AND due_at IS NOT NULL ORDER BY due_at, sequence LIMIT $2
+"""
+
+_SWITCH = """
+    WITH page AS MATERIALIZED (
+        SELECT id FROM delivery
+        WHERE id = ANY($1::uuid[]) AND lane = $2 AND due_at IS NOT NULL
+        ORDER BY id
+        FOR UPDATE
+    )
+    UPDATE delivery
+    SET lane = target.id, channel = target.channel, due_at = (SELECT clock_timestamp()),
+        changed_at = CASE WHEN state = 'in_flight' THEN changed_at ELSE clock_timestamp() END
+    FROM page, lane AS target
+    WHERE delivery.id = page.id AND target.id = $3
+    RETURNING delivery.id, delivery.submission, delivery.channel
+"""
 
 
 async def _lock(connection: Connection, worker: str, lane: int, address: Address) -> int:
@@ -121,7 +179,8 @@ _MOVE = """
     SET subscriber = $3, named = COALESCE(named, delivery.subscriber), lane = $5, sequence = numbered.fresh,
         channel = $6, due_at = CASE WHEN NOT lies THEN (SELECT clock_timestamp()) END,
         state = CASE WHEN again THEN $8 ELSE state END, sending = sending + again::integer,
-        attempt = CASE WHEN again THEN 0 ELSE attempt END, changed_at = clock_timestamp()
+        attempt = CASE WHEN again THEN 0 ELSE attempt END,
+        changed_at = CASE WHEN state = 'in_flight' THEN changed_at ELSE clock_timestamp() END
     FROM numbered WHERE delivery.id = numbered.id
     RETURNING delivery.id, delivery.submission, delivery.sequence, numbered.subscriber AS former,
               numbered.sequence AS was, again

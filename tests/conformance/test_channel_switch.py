@@ -1,0 +1,262 @@
+"""What a store must hold when a partner is served on another channel, or its endpoint is another: what waits goes
+along, under its number, and nothing is left in a lane that nobody serves."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
+from uuid import UUID
+
+import pytest_asyncio
+
+from hub.adapters.postgres.database import Database
+from hub.adapters.postgres.intake import PostgresIntake
+from hub.adapters.postgres.lanes import PostgresLanes
+from hub.adapters.postgres.partners import PostgresPartners
+from hub.adapters.postgres.registry import PostgresRegistry
+from hub.domain.circuit import Standing
+from hub.domain.lifecycle import State
+from hub.domain.pace import read_pace
+from hub.domain.partner import Endpoint, Partner
+from hub.ports.store import Claim, Page
+from tests.conformance.motion import (
+    MINUTE,
+    assert_nothing_is_forgotten,
+    attempts,
+    conclude,
+    delivered,
+    journal,
+    plant,
+    refused,
+    standing,
+    take,
+    waiting,
+)
+from tests.conformance.samples import (
+    Obstacle,
+    WatchedDatabase,
+    execute,
+    numbers_by_partner,
+    partner,
+    routed,
+    rows,
+    submissions,
+    subscriber,
+)
+
+HOUR = timedelta(hours=1)
+
+
+@pytest_asyncio.fixture
+async def lanes(database: Database) -> AsyncIterator[PostgresLanes]:
+    lanes = PostgresLanes(database)
+    yield lanes
+    await lanes.close()
+    await assert_nothing_is_forgotten(database)
+    for numbers in (await numbers_by_partner(database)).values():
+        assert numbers == list(range(1, len(numbers) + 1))
+
+
+async def switch(database: Database, channel: str, number: int = 1, **settings: object) -> None:
+    await PostgresPartners(database).keep([(partner(number, channel, **settings), None, None)])
+
+
+async def serve(lanes: PostgresLanes, worker: str = "anne") -> list[tuple[str, Claim]]:
+    """All that is due, as often as something is; what was claimed is delivered. Each with its channel."""
+    claimed: list[tuple[str, Claim]] = []
+    for _ in range(3):
+        for taken in await lanes.take(worker, 100, 100, 100, MINUTE):
+            claims = taken.claims
+            if claims is None:
+                claims = tuple(await lanes.claim(worker, taken.lane.id, 100))
+            claimed += [(taken.lane.endpoint.channel, claim) for claim in claims]
+            await conclude(lanes, worker, taken.lane.id, [delivered(claim.attempt) for claim in claims])
+    return claimed
+
+
+async def whereabouts(database: Database, names: Sequence[UUID]) -> list[tuple[str, str, int]]:
+    """Of each: the channel of its lane, its own, and its number."""
+    found = await rows(
+        database,
+        "SELECT lane.channel AS lane, delivery.channel, sequence FROM delivery JOIN lane ON lane.id = lane"
+        " WHERE delivery.id = ANY($1::uuid[]) ORDER BY sequence",
+        list(names),
+    )
+    return [tuple(row) for row in found]
+
+
+async def test_what_waits_leaves_by_the_new_channel_at_once_under_its_number(
+    database: Database, lanes: PostgresLanes
+) -> None:
+    names = await plant(database, [1, 2])
+    lane, claims = await take(lanes, "anne")
+    await conclude(
+        lanes, "anne", lane, [waiting(claim.attempt, HOUR) for claim in claims], HOUR, Standing(1, 3)
+    )
+    await switch(database, "webhook")
+    found = await serve(lanes)
+    assert [(channel, claim.sequence, claim.attempt.number) for channel, claim in found] == [
+        ("webhook", 1, 2),
+        ("webhook", 2, 2),
+    ]
+    assert await whereabouts(database, names) == [("webhook", "webhook", 1), ("webhook", "webhook", 2)]
+    assert [line[2] for line in await journal(database, "delivery.switched")] == ["to webhook"] * 2
+    assert [line[2] for line in await journal(database, "partner.switched")] == [
+        f"{subscriber(1)}, from sftp to webhook"
+    ]
+
+
+async def test_what_is_in_flight_ends_where_it_is_and_its_failure_goes_by_the_new_channel(
+    database: Database, lanes: PostgresLanes
+) -> None:
+    good, bad = await plant(database, [1, 2])
+    lane, claims = await take(lanes, "anne")
+    await switch(database, "webhook")
+    assert await lanes.take("berta", 10, 10, 10, MINUTE) == []
+    told = [
+        delivered(one.attempt) if one.attempt.delivery == good else waiting(one.attempt, HOUR)
+        for one in claims
+    ]
+    assert await conclude(lanes, "anne", lane, told) == []
+    assert [(channel, claim.attempt.delivery) for channel, claim in await serve(lanes)] == [("webhook", bad)]
+    assert await whereabouts(database, [good, bad]) == [("sftp", "sftp", 1), ("webhook", "webhook", 2)]
+    assert (await standing(database, good)).state is State.DELIVERED
+
+
+async def test_what_a_dead_worker_had_in_flight_goes_by_the_new_channel_and_is_counted(
+    database: Database, lanes: PostgresLanes
+) -> None:
+    [name] = await plant(database, [1])
+    await take(lanes, "anne", lease=timedelta(0))
+    await switch(database, "webhook")
+    assert [channel for channel, _ in await serve(lanes, "berta")] == ["webhook"]
+    assert await attempts(database, name) == [(1, 1, "lost", True), (1, 2, "delivered", True)]
+
+
+async def test_a_registration_that_looked_before_the_switch_puts_its_rows_where_they_are_served(
+    database: Database, lanes: PostgresLanes
+) -> None:
+    await switch(database, "sftp")
+    await PostgresIntake(database).accept(submissions(1))
+    async with Obstacle.before(database, "journal") as obstacle:
+        # It writes its journal between finding the address and locking the lane.
+        registering = asyncio.create_task(PostgresRegistry(database).register([routed(0, [1])]))
+        await obstacle.reached()
+        await execute(database, "ALTER TABLE journal DISABLE TRIGGER obstacle")
+        await switch(database, "webhook")
+        await obstacle.remove()
+        await registering
+    assert [channel for channel, _ in await serve(lanes)] == ["webhook"]
+
+
+async def test_a_switch_there_and_back_leaves_nothing_behind(
+    database: Database, lanes: PostgresLanes
+) -> None:
+    names = await plant(database, [1])
+    await switch(database, "webhook")
+    names += await plant(database, [2], channel="webhook")
+    await switch(database, "mail")
+    await switch(database, "sftp")
+    names += await plant(database, [3])
+    assert {channel for channel, _ in await serve(lanes)} == {"sftp"}
+    assert await whereabouts(database, names) == [("sftp", "sftp", number) for number in (1, 2, 3)]
+    marks = await rows(database, "SELECT channel FROM lane WHERE left_for IS NULL")
+    assert [row["channel"] for row in marks] == ["sftp"]
+
+
+async def test_a_mailbox_is_never_left_and_takes_over_from_any_channel(
+    database: Database, lanes: PostgresLanes
+) -> None:
+    lying = await plant(database, [1], channel="mailbox")
+    assert [channel for channel, _ in await serve(lanes)] == ["mailbox"]
+    await switch(database, "sftp")
+    names = await plant(database, [2])
+    await switch(database, "mailbox")
+    assert [channel for channel, _ in await serve(lanes)] == ["mailbox"]
+    assert await whereabouts(database, lying + names) == [
+        ("mailbox", "mailbox", 1),
+        ("mailbox", "mailbox", 2),
+    ]
+    await switch(database, "sftp")
+    assert await serve(lanes) == []
+    assert await rows(database, "SELECT FROM lane WHERE left_for IS NOT NULL") == []
+
+
+async def test_switching_registering_and_serving_at_once_loses_nothing_and_never_deadlocks(
+    fresh_dsn: str,
+) -> None:
+    database = await WatchedDatabase.watch(fresh_dsn)
+    lanes = PostgresLanes(database)
+    await PostgresIntake(database).accept(submissions(60))
+    await switch(database, "sftp")
+    await switch(database, "sftp", 2)
+
+    async def switching(*channels: str) -> None:
+        for channel in channels:
+            await PostgresPartners(database).keep([(partner(one, channel), None, None) for one in (2, 1)])
+
+    async def registering(start: int) -> None:
+        for number in range(start, start + 20):
+            await PostgresRegistry(database).register([routed(number, [1, 2])])
+
+    async def serving(worker: str) -> None:
+        for _ in range(5):
+            for taken in await lanes.take(worker, 2, 2, 3, MINUTE):
+                told = [waiting(claim.attempt, timedelta(0)) for claim in taken.claims or ()]
+                await lanes.conclude(worker, [Page(taken.lane.id, tuple(told))])
+
+    await asyncio.gather(
+        switching("webhook", "mail", "sftp", "mailbox", "webhook"),
+        switching("mail", "sftp", "webhook"),
+        *(registering(start) for start in (0, 20, 40)),
+        *(serving(worker) for worker in ("anne", "berta")),
+    )
+    await switch(database, "mail")
+    await switch(database, "mail", 2)
+    while await serve(lanes):
+        pass
+    found = await rows(database, "SELECT state, count(*) AS many FROM delivery GROUP BY state")
+    assert [tuple(row) for row in found] == [("delivered", 120)]
+    assert all(numbers == list(range(1, 61)) for numbers in (await numbers_by_partner(database)).values())
+    await assert_nothing_is_forgotten(database)
+    await lanes.close()
+    assert await database.deadlocks() == 0
+
+
+async def test_another_endpoint_opens_a_closed_lane_and_plans_what_it_parked_again(
+    database: Database, lanes: PostgresLanes
+) -> None:
+    first, second = await plant(database, [1, 2])
+    lane, claims = await take(lanes, "anne")
+    page = Page(
+        lane,
+        (refused(claims[0].attempt, "sftp.login_refused"), waiting(claims[1].attempt, timedelta(0))),
+        closes=("sftp.login_refused", first),
+    )
+    await lanes.conclude("anne", [page])
+    assert await serve(lanes) == []
+    await switch(database, "sftp", password_of="another")
+    assert (await standing(database, first)).sending == 2
+    assert [claim.attempt.delivery for _, claim in await serve(lanes)] == [first, second]
+    detail = f"{subscriber(1)}, sftp: its partner has another endpoint"
+    assert [line[2] for line in await journal(database, "lane.opened")] == [detail]
+
+
+async def test_another_name_or_vendor_opens_nothing_and_another_pace_lets_it_be_looked_at_again(
+    database: Database, lanes: PostgresLanes
+) -> None:
+    await plant(database, [1])
+    lane, claims = await take(lanes, "anne")
+    page = Page(lane, (refused(claims[0].attempt, "x.y"),), closes=("x.y", claims[0].attempt.delivery))
+    await lanes.conclude("anne", [page])
+    await plant(database, [2])
+    paced = Partner(subscriber(1), "Autre nom", Endpoint("sftp", {}), "éditeur", read_pace({"rate": 6}))
+    await PostgresPartners(database).keep([(paced, None, None)])
+    assert await PostgresPartners(database).get(subscriber(1)) == (paced, None, None)
+    assert [row["closed_cause"] for row in await rows(database, "SELECT closed_cause FROM lane")] == ["x.y"]
+    await execute(
+        database, "UPDATE lane SET closed_at = NULL, rests_until = clock_timestamp() + interval '1 h'"
+    )
+    await PostgresPartners(database).keep([(partner(1), None, None)])
+    assert len(await serve(lanes)) == 1
