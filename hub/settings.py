@@ -11,6 +11,8 @@ from typing import Annotated
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+Waits = Annotated[tuple[float, ...], NoDecode]
+
 
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="HUB_", frozen=True, hide_input_in_errors=True)
@@ -91,12 +93,25 @@ class Settings(BaseSettings):
     silence: float = Field(10, gt=0, description="How many deliveries must be missed before silence is told.")
 
     # Dispatch.
-    retry_waits: Annotated[tuple[float, ...], NoDecode] = Field(
+    retry_waits: Waits = Field(
         (5, 60, 300, 1800, 7200, 18000, 36000, *[86400] * 6),
         description="Seconds before each further attempt, separated by commas; after the last: parked.",
     )
+    retry_waits_sftp: Waits | None = Field(None, description="The same, of this channel alone.")
+    retry_waits_mail: Waits | None = None
+    retry_waits_webhook: Waits | None = None
+    retry_procedures: dict[str, tuple[float, ...]] = Field(
+        {}, description='The same, of procedures, on any channel: {"CODE": [60, 3600]}.'
+    )
     attempt_limit: float = Field(30, gt=0, description="Seconds to wait for a partner's silent server.")
-    lanes_at_once: int = Field(200, ge=1)
+    lanes_at_once: int = Field(2000, ge=1, description="Partners served side by side, each on a channel.")
+    failing_at_once: int = Field(500, ge=1, description="The same, apart, of those whose endpoint fails.")
+    rows_at_once: int = Field(10_000, ge=1, description="Deliveries in hand, of all partners together.")
+    vendor_opens_at: int = Field(
+        5,
+        ge=2,
+        description="Partners with software of one vendor that fail in a row, for all of them to rest.",
+    )
     page: int = Field(20, ge=1, le=500, description="Deliveries of one lane taken at once.")
     lease: float = Field(30, ge=1, description="Seconds a worker holds a lane before it must renew.")
     stop_grace: float = Field(20, ge=0, description="Seconds that running deliveries have when stopping.")
@@ -110,7 +125,9 @@ class Settings(BaseSettings):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
-    @field_validator("retry_waits", mode="before")
+    @field_validator(
+        "retry_waits", "retry_waits_sftp", "retry_waits_mail", "retry_waits_webhook", mode="before"
+    )
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):

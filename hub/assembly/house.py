@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from functools import cached_property
@@ -27,7 +27,7 @@ from hub.assembly.files import connectors
 from hub.assembly.ground import Ground
 from hub.assembly.journey import kafka_deposits, kafka_log, schema_registry
 from hub.assembly.objects import attachment_store
-from hub.domain.retry import RetryPolicy
+from hub.domain.retry import Policies
 from hub.entrypoints.http.app import build
 from hub.entrypoints.http.limits import Limits
 from hub.entrypoints.http.links import Links
@@ -65,6 +65,9 @@ from hub.wire import (
     write_submission,
     write_unreadable,
 )
+
+_KEPT = timedelta(seconds=4)
+"""How long a connection to a partner is of use after a page."""
 
 
 class House:
@@ -198,7 +201,7 @@ class House:
     def dispatch(self) -> DispatchRoom:
         settings = self.settings
         known = connectors(Surroundings(link=self.links.link, now=self.clock.now))
-        lanes = PostgresLanes(self.base.database)
+        lanes = PostgresLanes(self.base.database, _KEPT)
         for connector in known.values():
             self._stack.push_async_callback(connector.close)
         self._stack.push_async_callback(lanes.close)
@@ -208,9 +211,9 @@ class House:
             connectors=known,
             parcels=self.parcels,
             clock=self.clock,
-            policy=lambda _: _policy(settings),
+            policies=_policies(settings),
             open_secrets=EndpointRoom(self.base.keyring).open,
-            pace=Pace(settings.lanes_at_once, settings.page, timedelta(seconds=settings.lease)),
+            pace=_pace(settings),
         )
 
     @cached_property
@@ -259,10 +262,32 @@ class House:
         return {"store": server, "rule_book": (await self.library.newest()).number > 0}
 
 
-def _policy(settings: Settings) -> RetryPolicy:
-    return RetryPolicy(
-        tuple(timedelta(seconds=wait) for wait in settings.retry_waits),
+def _policies(settings: Settings) -> Policies:
+    of_channels = {
+        "sftp": settings.retry_waits_sftp,
+        "mail": settings.retry_waits_mail,
+        "webhook": settings.retry_waits_webhook,
+    }
+    return Policies(
+        _waits(settings.retry_waits),
         timedelta(seconds=settings.attempt_limit),
+        {channel: _waits(waits) for channel, waits in of_channels.items() if waits is not None},
+        {procedure: _waits(waits) for procedure, waits in settings.retry_procedures.items()},
+    )
+
+
+def _waits(seconds: Sequence[float]) -> tuple[timedelta, ...]:
+    return tuple(timedelta(seconds=wait) for wait in seconds)
+
+
+def _pace(settings: Settings) -> Pace:
+    return Pace(
+        lanes=settings.lanes_at_once,
+        failing=settings.failing_at_once,
+        page=settings.page,
+        rows=settings.rows_at_once,
+        lease=timedelta(seconds=settings.lease),
+        vendor_opens_at=settings.vendor_opens_at,
     )
 
 

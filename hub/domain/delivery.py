@@ -7,7 +7,7 @@ What partners do is an outcome, a value. A cause is a word from a small vocabula
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
 from typing import assert_never
@@ -74,16 +74,20 @@ class Conclusion:
         return None if isinstance(self.outcome, Delivered) else self.outcome.cause
 
 
-def lane_rest(conclusions: Sequence[Conclusion]) -> timedelta:
-    """How long a lane may rest after a page of it. When all that was tried failed because of the endpoint,
-    what else is due there would fail as well: it waits with the first of them that is tried again, and
-    goes with it. Otherwise the lane goes on at once."""
-    waits = [conclusion.wait for conclusion in conclusions if conclusion.wait is not None]
-    away = all(
-        isinstance(conclusion.outcome, Deferred) and conclusion.outcome.about is About.ENDPOINT
-        for conclusion in conclusions
-    )
-    return min(waits) if away and waits else timedelta(0)
+def hold_back(conclusions: Sequence[Conclusion]) -> tuple[tuple[Conclusion, ...], Conclusion | None]:
+    """An endpoint that refuses is asked once. The first delivery it refused is parked with the cause, and given
+    beside (None: it refused none); the others that went with it wait behind it, as if they had not been tried."""
+    first: Conclusion | None = None
+    held: list[Conclusion] = []
+    for conclusion in conclusions:
+        outcome = conclusion.outcome
+        if isinstance(outcome, Refused) and outcome.about is About.ENDPOINT:
+            if first is None:
+                first = conclusion
+            else:
+                conclusion = replace(conclusion, state=State.WAITING, wait=timedelta(0))
+        held.append(conclusion)
+    return tuple(held), first
 
 
 def conclude(attempt: Attempt, outcome: Outcome, policy: RetryPolicy, jitter: float) -> Conclusion:

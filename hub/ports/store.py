@@ -8,18 +8,20 @@ lane, partner, delivery), each sorted by key, and is run again when the database
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Protocol
 from uuid import UUID
 
-from hub.domain.decisions import Decision
+from hub.domain.circuit import UNKNOWN, Standing
+from hub.domain.decisions import Decision, Verdict
 from hub.domain.delivery import Attempt, Conclusion
 from hub.domain.identity import ParcelKind, Subscriber
 from hub.domain.lifecycle import State
 from hub.domain.partner import Endpoint, Partner
+from hub.domain.replays import Chosen, ReplayOrder, ReplayState, ReplayVerb
 from hub.domain.submission import Acceptance, RoutingFacts, StoredAttachment, Submission
 
 # --- intake -------------------------------------------------------------------------------------------
@@ -249,13 +251,21 @@ class Registry(Protocol):
 class Lane:
     """One partner on one channel. `endpoint` is where its rows leave today, without secrets: those are
     `sealed_secrets`, under the key wrapped in `wrapped_key` (both None: there are none). That is by the
-    partner's channel of today, except for a mailbox's lane, which stays one."""
+    partner's channel of today, except for a mailbox's lane, which stays one. `standing`: how its endpoint
+    does; `failing`: for how long it has failed (None: it does not); `closed`: why nothing is tried; `pace` and
+    `maintenance` as the partner declared them, as JSON."""
 
     id: int
     subscriber: Subscriber
     endpoint: Endpoint
     sealed_secrets: bytes | None = field(default=None, repr=False)
     wrapped_key: bytes | None = field(default=None, repr=False)
+    standing: Standing = UNKNOWN
+    failing: timedelta | None = None
+    closed: str | None = None
+    vendor: str | None = None
+    pace: Mapping[str, object] | None = None
+    maintenance: Sequence[Mapping[str, str]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,35 +288,81 @@ class Claim:
     attachments: tuple[StoredAttachment, ...]
 
 
-AT_ONCE = timedelta(0)
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A lane that was leased, and what was claimed of it. `claims` is None for a lane that is closed, or
+    whose partner has a pace or a maintenance of its own: what of it goes now is asked with `Lanes.claim`."""
+
+    lane: Lane
+    claims: tuple[Claim, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What came of a lane that was taken. `rest`: it is not due again before this is over; `standing`: how its
+    endpoint does from now on. `closes`: its endpoint refused, for this cause, when this delivery was tried: the
+    lane is closed. `blocked`: none of what is due may go yet, so it is due with the next row that becomes so."""
+
+    lane: int
+    conclusions: tuple[Conclusion, ...] = ()
+    rest: timedelta = timedelta(0)
+    standing: Standing = UNKNOWN
+    closes: tuple[str, UUID] | None = None
+    blocked: bool = False
 
 
 class Lanes(Protocol):
-    async def lease(self, worker: str, limit: int, length: timedelta) -> Sequence[Lane]:
-        """Lanes that are due and held by nobody, now held by `worker` for `length`."""
+    async def take(
+        self, worker: str, healthy: int, failing: int, page: int, length: timedelta
+    ) -> Sequence[Taken]:
+        """Lanes that are due and held by nobody, now held by `worker` for `length`: at most so many whose
+        endpoint does not fail, and so many whose does (one row of each is claimed, to try). Of each the next due
+        rows are claimed, at most `page` and at most as many as its standing lets go at once. In flight from now
+        on, for as long as the lane is held; a row that was in flight in an earlier lease is claimed as a new
+        attempt. A row that is to be withdrawn is withdrawn instead. A lane that was left for another, or whose
+        partner is succeeded, gives its rows away instead: to the lane that took over; to the successor's (its
+        channel's; its mailbox's only what a rule wants there), under the same names and the successor's next
+        numbers, due at once there. What lies in the mailbox of who is succeeded moves with it, and lies there
+        or, where the successor is served otherwise, is planned again."""
         ...
 
-    async def claim(self, worker: str, lane: int, limit: int, hold: timedelta) -> Sequence[Claim]:
-        """The lane's next due rows, in flight from now on. A row whose hold ended is claimed as a new
-        attempt. Of a partner that is succeeded nothing is claimed: what is not in flight moves to the lanes
-        of its successor (its channel's; its mailbox's only what a rule wants there), under the same names and
-        the successor's next numbers, due at once there. What lies in its mailbox moves with it, and lies
-        there or, where the successor is served otherwise, is planned again. Raises LeaseLost if `worker`
-        does not hold the lane."""
+    async def lease(self, worker: str, limit: int, length: timedelta) -> Sequence[Lane]:
+        """The same of any lanes, and nothing claimed."""
+        ...
+
+    async def claim(
+        self, worker: str, lane: int, limit: int, ordered: Collection[str] = (), *, closes: bool = False
+    ) -> Sequence[Claim]:
+        """Of a lane that `worker` holds, what `take` claims. Of an `ordered` procedure only its first row in
+        motion; `closes`: and not even that while an earlier one is parked. Raises LeaseLost if `worker` does
+        not hold the lane."""
         ...
 
     async def renew(self, worker: str, lanes: Sequence[int], length: timedelta) -> set[int]:
-        """Lengthen the leases and the holds of their rows in flight; the lanes still held."""
+        """Lengthen the leases, and with them the holds of their rows in flight; the lanes still held."""
         ...
 
-    async def conclude(
-        self, worker: str, lane: int, conclusions: Sequence[Conclusion], rest: timedelta = AT_ONCE
-    ) -> Sequence[UUID]:
-        """Write what came of attempts, and the lane's next wake-up; gives the lane back. It is not due again
-        before `rest` is over, unless something new is put into it. Stale bad news
+    async def conclude(self, worker: str, pages: Sequence[Page]) -> Sequence[UUID]:
+        """Write what came of attempts, and the lanes' next wake-ups; gives the lanes back. Stale bad news
         (another attempt has begun, or the row is at rest) is refused, good news of the same sending is
-        welcome; one row's illegal move fails no other's. Of what moved to a successor meanwhile, only the
-        attempt learns what came of it. Returns the deliveries whose news was refused."""
+        welcome; one row's illegal move fails no other's. What failed and is to be withdrawn, is. Of what moved to
+        a successor meanwhile, only the journal learns what came of it. Returns the deliveries whose news was
+        refused."""
+        ...
+
+    async def fall_back(self, worker: str, lane: int) -> None:
+        """Leave a lane that `worker` holds for its partner's mailbox, while its endpoint is away: what waits
+        moves there, but for the row that is due first, which goes on trying it. The partner is told, once. Raises
+        LeaseLost if `worker` does not hold the lane."""
+        ...
+
+    async def rest_vendor(self, vendor: str, rest: timedelta, spread: timedelta) -> int:
+        """Let the failing or idle lanes of this software vendor's partners rest for that long, and so much
+        longer each as chance has it, at most `spread`; how many. Those under way are not touched."""
+        ...
+
+    async def wake_vendor(self, vendor: str, spread: timedelta) -> int:
+        """Its lanes that rest are due again, one after the other within `spread`; how many."""
         ...
 
     async def next_due(self) -> float | None:
@@ -322,44 +378,101 @@ class Lanes(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
-    """Which deliveries to send again: every field given must hold. None: any."""
+class Preview:
+    """What a choice matches at this moment: how many (deliveries, or submissions), how many bytes of files, and
+    some of them."""
 
-    deliveries: tuple[UUID, ...] | None = None
-    submission: UUID | None = None
-    subscriber: Subscriber | None = None
-    channel: str | None = None
-    procedure: str | None = None
-    cause: str | None = None
-    state: State = State.PARKED
+    matched: int
+    bytes: int
+    examples: tuple[UUID, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """An operator's order to send again. `matched` is fixed when it is given; `sent` have been planned
-    again so far; `skipped` had moved on by themselves meanwhile."""
+    """An order to send again, and how far it is. `matched` items are fixed when it is given. `sent` again so far,
+    `skipped` because they had moved on by themselves. By the rules of today also: next revisions planned
+    (`revised`), deliveries to who was not chosen before (`planned`), `withdrawn`, `unchanged`, and `disclosed`:
+    received by who is not chosen any more."""
 
     id: UUID
-    author: str
-    reason: str
+    order: ReplayOrder
+    state: ReplayState
     created_at: datetime
+    approved_by: str | None
     matched: int
+    bytes: int
     sent: int
     skipped: int
+    revised: int
+    planned: int
+    withdrawn: int
+    unchanged: int
+    disclosed: int
+    pending: int
     finished_at: datetime | None
 
 
+@dataclass(frozen=True, slots=True)
+class Disclosure:
+    """A delivery that its partner received and that no decision names any more; or may have received, when its
+    last attempt was lost (not `certain`)."""
+
+    delivery: UUID
+    submission: UUID
+    subscriber: Subscriber
+    state: State
+    certain: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TodaysRules:
+    """The rule book in force now: its number, and what it says of a submission."""
+
+    snapshot: int
+    decide: Callable[[RoutingFacts], Verdict]
+
+
+@dataclass(frozen=True, slots=True)
+class Rerouted:
+    """What a decision by hand came to: its number, the delivery it names instead, and whether the former partner
+    had received the other one."""
+
+    decision: int
+    delivery: UUID
+    disclosed: bool
+
+
 class Replays(Protocol):
-    async def begin(self, id: UUID, selection: Selection, author: str, reason: str) -> Replay:
-        """Fix what is matched. The same id again: the replay that is there."""
+    async def preview(self, chosen: Chosen, examples: int = 10) -> Preview: ...
+
+    async def begin(self, id: UUID, order: ReplayOrder, approval: int | None = None) -> Replay:
+        """Fix what is matched. Of more than `approval` items, it waits for another operator to approve it. The
+        same id again: the replay that is there, whatever else is said. Raises Invalid."""
         ...
 
-    async def send_again(self, limit: int) -> int:
-        """Plan the next items of unfinished replays again, as new sendings, their lanes awake; how many
-        items were treated."""
+    async def send_again(self, limit: int, rules: TodaysRules | None = None) -> int:
+        """Treat a page of the running replay that waits for longest, at its rate: plan deliveries again, as new
+        sendings, or decide their submissions anew; how many items were treated. Without `rules`, those by the
+        rules of today wait."""
+        ...
+
+    async def turn(self, id: UUID, verb: ReplayVerb, operator: str) -> Replay | None:
+        """Approve, pause, resume or cancel it; None: there is none. When this returns, nothing more is planned
+        by one that is paused or cancelled. Raises IllegalMove."""
         ...
 
     async def replay(self, id: UUID) -> Replay | None: ...
+
+    async def newest(self, limit: int) -> Sequence[Replay]: ...
+
+    async def disclosures(self, id: UUID, after: UUID | None, limit: int) -> Sequence[Disclosure]:
+        """By delivery, above `after`: also what was received only after it had been withdrawn."""
+        ...
+
+    async def reroute(self, delivery: UUID, to: Subscriber, author: str, reason: str) -> Rerouted | None:
+        """A decision by hand: another delivery is planned instead of this one, which is withdrawn, if its partner
+        has not received it. None: there is no such delivery. Raises Invalid, naming /to or /delivery."""
+        ...
 
 
 # --- the mailbox --------------------------------------------------------------------------------------

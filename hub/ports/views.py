@@ -23,7 +23,8 @@ from hub.ports.store import Claim
 class AttemptView:
     sending: int
     number: int
-    started_at: datetime
+    started_at: datetime | None
+    """None where its beginning was not told: another one had begun since."""
     ended_at: datetime | None
     outcome: str | None
     """`delivered`, `deferred`, `refused`; `lost` when its worker died; None while it runs."""

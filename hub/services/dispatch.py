@@ -1,48 +1,70 @@
-"""Dispatch: leases the lanes that are due, hands their parcels to connectors, writes what came of it.
+"""Dispatch: takes the lanes that are due, hands their parcels to connectors, writes what came of it.
 
 One task serves one lane, a page of rows at a time: a partner that hangs costs its lane and nobody else's.
+Lanes whose endpoint fails have places of their own, so what is old and fails starves nothing that is new.
 What partners do is an outcome; what goes wrong on our side is an unknown result, so it is deferred. A
-lease that could not be renewed is work that another worker may be doing: it is aborted.
+lease that could not be renewed is work that another worker may be doing: it is aborted. How an endpoint stands,
+and what that lets through, is decided in `hub.domain.circuit`; when a partner may be called, in
+`hub.domain.pace`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
-from uuid import UUID
+from datetime import UTC, datetime, timedelta
 
 import structlog
 
-from hub.domain.delivery import About, Conclusion, Deferred, Delivered, Outcome, Refused, conclude, lane_rest
+from hub.domain.circuit import VendorCircuit, next_circuit, next_standing, rest_after
+from hub.domain.delivery import About, Conclusion, Deferred, Delivered, Outcome, Refused, conclude, hold_back
 from hub.domain.errors import LeaseLost, MissingKey, Tampered, Unavailable
+from hub.domain.pace import (
+    Maintenance,
+    PartnerPace,
+    falls_back,
+    opens_in,
+    page_of,
+    read_maintenance,
+    read_pace,
+)
+from hub.domain.pace import rest_after as rest_for_rate
 from hub.domain.partner import Endpoint
-from hub.domain.retry import RetryPolicy
+from hub.domain.retry import Policies, RetryPolicy
 from hub.ports.clock import Clock
 from hub.ports.connector import Connector, Parcel
-from hub.ports.store import Claim, Lane, Lanes
+from hub.ports.store import Claim, Lane, Lanes, Page, Taken
+from hub.services.concluding import ConcludingRoom
 from hub.services.parcels import ParcelRoom
 
 log = structlog.get_logger()
 
 _LARGE = 65_536
+_ONE_BY_ONE = 10.0
+"""Seconds within which a vendor's lanes come back, one after the other, when one of them was served."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How much at once: `lanes` served side by side, `page` rows of a lane, `lease` of a lane (renewed at
-    a third of its length), `idle` seconds at most between two looks."""
+    """How much at once: `lanes` served side by side and, apart from them, `failing` ones; `page` rows of a
+    lane, `rows` of all; `lease` of a lane (renewed at a third of its length), `idle` seconds at most between two
+    looks. `vendor_opens_at`: how many lanes of one software vendor must fail in a row for all to rest."""
 
-    lanes: int = 200
+    lanes: int = 2_000
+    failing: int = 500
     page: int = 20
+    rows: int = 10_000
     lease: timedelta = timedelta(seconds=30)
     idle: float = 1.0
+    vendor_opens_at: int = 5
+    taken: int = 200
 
 
 class DispatchRoom:
-    """`policy` gives the retry policy of a channel; `open_secrets` a lane's endpoint with its secrets."""
+    """`open_secrets` gives a lane's endpoint with its secrets; `policies` by channel, procedure and partner."""
 
     def __init__(
         self,
@@ -51,7 +73,7 @@ class DispatchRoom:
         connectors: Mapping[str, Connector],
         parcels: ParcelRoom,
         clock: Clock,
-        policy: Callable[[str], RetryPolicy],
+        policies: Policies,
         open_secrets: Callable[[Lane], Endpoint],
         pace: Pace,
     ) -> None:
@@ -60,11 +82,15 @@ class DispatchRoom:
         self._connectors = connectors
         self._parcels = parcels
         self._clock = clock
-        self._policy = policy
+        self._policies = policies
         self._open_secrets = open_secrets
         self._pace = pace
         self._serving: dict[int, asyncio.Task[None]] = {}
+        self._failing: set[int] = set()
+        self._rows = 0
         self._a_place = asyncio.Event()
+        self._concluding = ConcludingRoom(worker, lanes, clock, pace.lease.total_seconds() / 2)
+        self._vendors: defaultdict[str, VendorCircuit] = defaultdict(VendorCircuit)
 
     async def run(self, stopping: asyncio.Event, grace: float) -> None:
         """Until `stopping` is set; then lanes in service have `grace` seconds to end."""
@@ -74,7 +100,7 @@ class DispatchRoom:
                 if renewing.done():
                     renewing.result()
                 try:
-                    await self._lease_some()
+                    await self._take_some()
                 except Unavailable:
                     # What is under way goes on: its leases are good for a while.
                     log.warning("lanes.away")
@@ -86,64 +112,118 @@ class DispatchRoom:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            await self._concluding.close()
 
-    async def _lease_some(self) -> None:
-        places = self._pace.lanes - len(self._serving)
-        if places <= 0:
+    # --- taking ---
+
+    async def _take_some(self) -> None:
+        pace = self._pace
+        healthy = min(pace.lanes - len(self._serving) + len(self._failing), pace.taken)
+        failing = min(pace.failing - len(self._failing), pace.taken)
+        if self._rows >= pace.rows or (healthy <= 0 and failing <= 0):
             self._a_place.clear()
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._a_place.wait(), self._pace.idle)
+                await asyncio.wait_for(self._a_place.wait(), pace.idle)
             return
-        leased = await self._lanes.lease(self._worker, places, self._pace.lease)
-        for lane in leased:
-            self._begin(lane)
-        if not leased:
-            due = await self._lanes.next_due()
-            await self._lanes.wait(self._pace.idle if due is None else min(max(due, 0.01), self._pace.idle))
+        taken = await self._lanes.take(self._worker, max(healthy, 0), max(failing, 0), pace.page, pace.lease)
+        for one in taken:
+            self._begin(one)
+        if len(taken) < max(healthy, failing) / 2:
+            await self._rest(bool(taken))
 
-    def _begin(self, lane: Lane) -> None:
-        task = asyncio.create_task(self._serve(lane))
+    async def _rest(self, busy: bool) -> None:
+        """Until something may be due. While there is work, what comes meanwhile is taken together."""
+        if busy:
+            await self._clock.sleep(0.005)
+            return
+        due = await self._lanes.next_due()
+        await self._lanes.wait(self._pace.idle if due is None else min(max(due, 0.02), self._pace.idle))
+
+    def _begin(self, taken: Taken) -> None:
+        lane = taken.lane
+        task = asyncio.create_task(self._serve(taken))
+        rows = len(taken.claims or ())
         self._serving[lane.id] = task
-        task.add_done_callback(lambda _: self._ended(lane.id, task))
+        self._rows += rows
+        if lane.standing.fails:
+            self._failing.add(lane.id)
+        task.add_done_callback(lambda _: self._ended(lane.id, task, rows))
 
-    def _ended(self, lane: int, task: asyncio.Task[None]) -> None:
+    def _ended(self, lane: int, task: asyncio.Task[None], rows: int) -> None:
+        self._rows -= rows
         if self._serving.get(lane) is task:
             del self._serving[lane]
+            self._failing.discard(lane)
         self._a_place.set()
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("lane.failed", lane=lane, error=type(error).__name__)
 
-    async def _serve(self, lane: Lane) -> None:
-        """A page of the lane. Whatever ends this early leaves rows that are claimed again after the hold."""
+    # --- serving one lane ---
+
+    async def _serve(self, taken: Taken) -> None:
+        """A page of the lane. Whatever ends this early leaves rows that are claimed again after the lease."""
+        lane = taken.lane
+        pace = None if lane.pace is None else read_pace(lane.pace)
         try:
-            claims = await self._lanes.claim(self._worker, lane.id, self._pace.page, self._pace.lease)
-            conclusions = await self._attempt(lane, claims) if claims else []
-            rest = lane_rest(conclusions)
-            refused = await self._conclude(lane, conclusions, rest)
+            asked = await self._ask(lane, pace) if taken.claims is None else taken.claims
+            if isinstance(asked, Page):
+                await self._concluding.conclude(asked)
+                return
+            claims = asked
+            page = await self._page(lane, pace, claims)
+            if lane.failing is not None and page.standing.fails and falls_back(pace, lane.failing):
+                await self._lanes.fall_back(self._worker, lane.id)
+            stale = await self._concluding.conclude(page)
         except LeaseLost:
             log.warning("lane.lost", lane=lane.id)
             return
-        stale = set(refused)
-        for claim, conclusion in zip(claims, conclusions, strict=True):
+        for claim, conclusion in zip(claims, page.conclusions, strict=True):
             _tell(lane, claim, conclusion, stale=claim.attempt.delivery in stale)
+        if lane.vendor is not None and claims:
+            await self._heed_vendor(lane, lane.vendor, page)
 
-    async def _conclude(
-        self, lane: Lane, conclusions: Sequence[Conclusion], rest: timedelta
-    ) -> Sequence[UUID]:
-        """What is known now must not be forgotten for a moment's absence of the store: what arrived would
-        be sent again."""
-        until = asyncio.get_running_loop().time() + self._pace.lease.total_seconds() / 2
-        while True:
-            try:
-                return await self._lanes.conclude(self._worker, lane.id, conclusions, rest)
-            except Unavailable:
-                if asyncio.get_running_loop().time() > until:
-                    raise
-                await self._clock.sleep(0.5)
+    async def _ask(self, lane: Lane, pace: PartnerPace | None) -> Sequence[Claim] | Page:
+        """What of a lane apart from the others goes now; a page that only gives it back, if nothing does."""
+        if lane.closed is not None:
+            log.warning(
+                "lane.closed", lane=lane.id, partner=str(lane.subscriber), cause=lane.closed, again=True
+            )
+            return Page(lane.id, standing=lane.standing)
+        closed_for = self._closed_for(pace, read_maintenance(lane.maintenance))
+        if closed_for > timedelta(0):
+            return Page(lane.id, rest=closed_for, standing=lane.standing)
+        most = 1 if lane.standing.fails else min(page_of(pace, self._pace.page), lane.standing.at_once)
+        ordered, closes = (
+            (pace.ordered, pace.ordered_closes) if pace is not None else (frozenset[str](), False)
+        )
+        claims = await self._lanes.claim(self._worker, lane.id, most, ordered, closes=closes)
+        return claims or Page(lane.id, standing=lane.standing, blocked=bool(ordered))
 
-    async def _attempt(self, lane: Lane, claims: Sequence[Claim]) -> list[Conclusion]:
-        policy = self._policy(lane.endpoint.channel)
-        outcomes: list[Outcome | None] = [None] * len(claims)
+    def _closed_for(self, pace: PartnerPace | None, maintenance: Sequence[Maintenance]) -> timedelta:
+        return opens_in(pace, maintenance, datetime.fromtimestamp(self._clock.now(), UTC))
+
+    async def _page(self, lane: Lane, pace: PartnerPace | None, claims: Sequence[Claim]) -> Page:
+        channel = lane.endpoint.channel
+        policies = [self._policies.policy(channel, claim.procedure, pace) for claim in claims]
+        outcomes = await self._attempt(lane, claims, policies[0]) if claims else ()
+        conclusions, refused = hold_back(
+            [
+                conclude(claim.attempt, outcome, policy, self._clock.jitter())
+                for claim, outcome, policy in zip(claims, outcomes, policies, strict=True)
+            ]
+        )
+        standing = next_standing(lane.standing, conclusions, self._pace.page)
+        closes = None
+        if refused is not None and (cause := refused.cause) is not None:
+            log.error("lane.closed", lane=lane.id, partner=str(lane.subscriber), channel=channel, cause=cause)
+            closes = (cause, refused.attempt.delivery)
+        rest = timedelta(0)
+        if claims:
+            rest = rest_after(standing, conclusions, policies[0], self._clock.jitter())
+        return Page(lane.id, conclusions, max(rest, rest_for_rate(pace, len(claims))), standing, closes)
+
+    async def _attempt(self, lane: Lane, claims: Sequence[Claim], policy: RetryPolicy) -> Sequence[Outcome]:
+        outcomes: list[Outcome] = [Deferred("hub.fault", About.PARCEL)] * len(claims)
         ready: list[tuple[int, Parcel]] = []
         for place, claim in enumerate(claims):
             # A large document takes tens of milliseconds: not in the way of everybody else.
@@ -157,10 +237,7 @@ class DispatchRoom:
             delivered = await self._deliver(lane, [parcel for _, parcel in ready], policy)
             for (place, _), outcome in zip(ready, delivered, strict=True):
                 outcomes[place] = outcome
-        return [
-            conclude(claim.attempt, outcome or Deferred("hub.fault"), policy, self._clock.jitter())
-            for claim, outcome in zip(claims, outcomes, strict=True)
-        ]
+        return outcomes
 
     def _build(self, claim: Claim) -> Parcel | Outcome:
         try:
@@ -186,6 +263,26 @@ class DispatchRoom:
             log.error("connector.miscounted", channel=lane.endpoint.channel)
             return [Deferred("hub.fault", About.PARCEL)] * len(parcels)
         return outcomes
+
+    # --- vendors ---
+
+    async def _heed_vendor(self, lane: Lane, vendor: str, page: Page) -> None:
+        """Lanes whose endpoints fail together rest together, and come back one after the other."""
+        now = asyncio.get_running_loop().time()
+        before = self._vendors[vendor]
+        after = next_circuit(before, lane.id, page.standing, now, self._pace.vendor_opens_at, page.rest)
+        self._vendors[vendor] = after
+        try:
+            if after.rests > before.rests:
+                rested = await self._lanes.rest_vendor(vendor, page.rest, page.rest)
+                log.warning("vendor.rests", vendor=vendor, lanes=rested, seconds=page.rest.total_seconds())
+            elif before.is_open and not after.is_open:
+                woken = await self._lanes.wake_vendor(vendor, timedelta(seconds=_ONE_BY_ONE))
+                log.info("vendor.served", vendor=vendor, lanes=woken)
+        except Unavailable:
+            log.warning("lanes.away")
+
+    # --- holding ---
 
     async def _renew_for_ever(self) -> None:
         third = self._pace.lease.total_seconds() / 3

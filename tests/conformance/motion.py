@@ -12,9 +12,12 @@ from hub.adapters.postgres.intake import PostgresIntake
 from hub.adapters.postgres.lanes import PostgresLanes
 from hub.adapters.postgres.partners import PostgresPartners
 from hub.adapters.postgres.registry import PostgresRegistry
+from hub.adapters.postgres.views import PostgresViews
+from hub.domain.circuit import UNKNOWN
+from hub.domain.circuit import Standing as Endpoint
 from hub.domain.delivery import Attempt, Conclusion, Deferred, Delivered, Refused
 from hub.domain.lifecycle import State
-from hub.ports.store import Claim
+from hub.ports.store import Claim, Page
 from tests.conformance.samples import partner, routed, rows, submission
 
 NOW = timedelta(0)
@@ -50,20 +53,32 @@ async def lease_one(lanes: PostgresLanes, worker: str, length: timedelta = MINUT
     return lane.id
 
 
+async def conclude(
+    lanes: PostgresLanes,
+    worker: str,
+    lane: int,
+    conclusions: Sequence[Conclusion],
+    rest: timedelta = NOW,
+    standing: Endpoint = UNKNOWN,
+) -> Sequence[UUID]:
+    """One page of one lane."""
+    return await lanes.conclude(worker, [Page(lane, tuple(conclusions), rest, standing)])
+
+
 async def take(
-    lanes: PostgresLanes, worker: str, *, lease: timedelta = MINUTE, hold: timedelta = MINUTE
+    lanes: PostgresLanes, worker: str, *, lease: timedelta = MINUTE
 ) -> tuple[int, Sequence[Claim]]:
     """Lease the only lane that is due and claim what is due in it."""
     lane = await lease_one(lanes, worker, lease)
-    return lane, await lanes.claim(worker, lane, 100, hold)
+    return lane, await lanes.claim(worker, lane, 100)
 
 
 async def park(database: Database, cause: str = "sftp.denied") -> None:
     """Everything that is due, in one attempt."""
     lanes = PostgresLanes(database)
     for lane in await lanes.lease("parker", 1000, MINUTE):
-        claims = await lanes.claim("parker", lane.id, 1000, MINUTE)
-        await lanes.conclude("parker", lane.id, [refused(claim.attempt, cause) for claim in claims])
+        claims = await lanes.claim("parker", lane.id, 1000)
+        await conclude(lanes, "parker", lane.id, [refused(claim.attempt, cause) for claim in claims])
 
 
 def delivered(attempt: Attempt, receipt: str = "/depot/1") -> Conclusion:
@@ -101,13 +116,15 @@ async def standing(database: Database, delivery: UUID) -> Standing:
 
 async def attempts(database: Database, delivery: UUID) -> list[tuple[int, int, str | None, bool]]:
     """(sending, number, outcome, whether it ended), in order."""
-    found = await rows(
-        database,
-        "SELECT sending, number, outcome, ended_at IS NOT NULL AS ended FROM attempt WHERE delivery = $1"
-        " ORDER BY sending, number",
-        delivery,
-    )
-    return [(row["sending"], row["number"], row["outcome"], row["ended"]) for row in found]
+    [row] = await rows(database, "SELECT submission FROM delivery WHERE id = $1", delivery)
+    seen = await PostgresViews(database).submission(row["submission"])
+    assert seen is not None
+    return [
+        (one.sending, one.number, one.outcome, one.ended_at is not None)
+        for view in seen.deliveries
+        if view.id == delivery
+        for one in view.attempts
+    ]
 
 
 async def lane_due_in(database: Database, lane: int) -> float | None:

@@ -17,6 +17,7 @@ from tests.conformance.motion import (
     MINUTE,
     assert_nothing_is_forgotten,
     attempts,
+    conclude,
     delivered,
     journal,
     plant,
@@ -87,7 +88,7 @@ async def test_late_news_of_what_was_acknowledged_in_flight_is_refused_and_its_a
     lane, claims = await take(lanes, "anne")
     await mailboxes.acknowledge(subscriber(1), [first, second])
     news = [delivered(claims[0].attempt), waiting(claims[1].attempt)]
-    assert await lanes.conclude("anne", lane, news) == [first, second]
+    assert await conclude(lanes, "anne", lane, news) == [first, second]
     assert (await standing(database, first)).state is State.ACKNOWLEDGED
     assert (await standing(database, second)).state is State.ACKNOWLEDGED
     assert await attempts(database, first) == [(1, 1, "delivered", True)]
@@ -102,7 +103,7 @@ async def test_a_lane_whose_rows_were_all_acknowledged_wakes_once_and_then_sleep
     lanes = PostgresLanes(database)
     lane, claims = await take(lanes, "anne")
     assert claims == []
-    await lanes.conclude("anne", lane, [])
+    await conclude(lanes, "anne", lane, [])
     assert await lanes.next_due() is None
 
 
@@ -114,8 +115,8 @@ async def test_one_who_acknowledges_while_a_worker_claims_is_never_overtaken(
 
     async def dispatch() -> None:
         while leased := await lanes.lease("anne", 1, MINUTE):
-            claims = await lanes.claim("anne", leased[0].id, 7, MINUTE)
-            await lanes.conclude("anne", leased[0].id, [delivered(claim.attempt) for claim in claims])
+            claims = await lanes.claim("anne", leased[0].id, 7)
+            await conclude(lanes, "anne", leased[0].id, [delivered(claim.attempt) for claim in claims])
 
     async def fetch() -> None:
         for place in range(len(names) - 1, -1, -5):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -15,13 +16,15 @@ from hub.adapters.postgres.lanes import PostgresLanes
 from hub.adapters.postgres.mailboxes import PostgresMailboxes
 from hub.adapters.postgres.replays import PostgresReplays
 from hub.domain.delivery import Attempt
-from hub.domain.errors import IllegalMove, Unavailable
+from hub.domain.errors import Invalid, Unavailable
 from hub.domain.lifecycle import MOVES, State
-from hub.ports.store import Replay, Selection
+from hub.domain.replays import Chosen, ReplayOrder, Selection
+from hub.ports.store import Replay
 from tests.conformance.motion import (
     NOW,
     assert_nothing_is_forgotten,
     attempts,
+    conclude,
     delivered,
     journal,
     lane_due_in,
@@ -42,8 +45,12 @@ async def replays(database: Database) -> AsyncIterator[PostgresReplays]:
     await assert_nothing_is_forgotten(database)
 
 
+def _ordered(selection: Chosen = PARKED, **more: Any) -> ReplayOrder:
+    return ReplayOrder(selection, "jeanne", "le serveur est revenu", **more)
+
+
 async def _order(replays: PostgresReplays, selection: Selection = PARKED) -> Replay:
-    return await replays.begin(uuid4(), selection, "jeanne", "le serveur est revenu")
+    return await replays.begin(uuid4(), _ordered(selection))
 
 
 async def _finish(replays: PostgresReplays, order: Replay, page: int = 100) -> Replay:
@@ -63,7 +70,7 @@ async def test_an_order_says_what_it_matched_and_who_gave_it(
     await plant(database, range(3))
     await park(database)
     order = await _order(replays)
-    assert (order.author, order.reason) == ("jeanne", "le serveur est revenu")
+    assert order.order == _ordered()
     assert (order.matched, order.sent, order.skipped, order.finished_at) == (3, 0, 0, None)
     assert await replays.replay(order.id) == order
 
@@ -103,10 +110,10 @@ async def test_the_same_name_again_finds_the_order_that_is_there(
     await plant(database, range(2))
     await park(database)
     order = await _order(replays)
-    again = await replays.begin(order.id, Selection(channel="mail"), "paul", "autre chose")
+    again = await replays.begin(order.id, ReplayOrder(Selection(channel="mail"), "paul", "autre chose"))
     assert again == order
     finished = await _finish(replays, order)
-    assert await replays.begin(order.id, PARKED, "jeanne", "") == finished
+    assert await replays.begin(order.id, _ordered()) == finished
     assert await replays.send_again(10) == 0
 
 
@@ -114,7 +121,7 @@ async def test_two_who_give_one_order_at_once_give_one(database: Database, repla
     await plant(database, range(5))
     await park(database)
     name = uuid4()
-    given = await asyncio.gather(*(replays.begin(name, PARKED, "jeanne", "") for _ in range(6)))
+    given = await asyncio.gather(*(replays.begin(name, _ordered()) for _ in range(6)))
     assert [order.matched for order in given] == [5] * 6
     assert (await _finish(replays, given[0])).sent == 5
 
@@ -126,8 +133,9 @@ async def test_an_unknown_order_is_none(replays: PostgresReplays) -> None:
 @pytest.mark.parametrize("state", [state for state in State if (state, State.PLANNED) not in MOVES])
 async def test_what_is_in_motion_cannot_be_ordered_again(replays: PostgresReplays, state: State) -> None:
     name = uuid4()
-    with pytest.raises(IllegalMove):
-        await replays.begin(name, Selection(state=state), "jeanne", "")
+    with pytest.raises(Invalid) as refusal:
+        await replays.begin(name, _ordered(Selection(state=state)))
+    assert [flaw.field for flaw in refusal.value.flaws] == ["/state"]
     assert await replays.replay(name) is None
 
 
@@ -145,7 +153,9 @@ async def test_what_is_sent_again_is_a_new_sending_and_its_lane_is_awake(
     assert (stands.state, stands.sending, stands.attempt, stands.cause) == (State.PLANNED, 2, 0, None)
     _lane, [claim] = await take(PostgresLanes(database), "anne")
     assert claim.attempt == Attempt(name, 2, 1)
-    assert await journal(database, "delivery.sent_again") == [(name, "operator:jeanne", f"replay {order.id}")]
+    assert await journal(database, "delivery.sent_again") == [
+        (name, "operator:jeanne", f"replay {order.id}, of sending 1")
+    ]
     finished = await replays.replay(order.id)
     assert finished is not None
     assert finished.finished_at is not None
@@ -213,8 +223,8 @@ async def test_a_lane_under_conclusion_does_not_forget_what_is_sent_again(
     lanes = PostgresLanes(database)
     lane, [claim] = await take(lanes, "anne")
     await _order(replays)
-    async with Obstacle.before(database, "attempt") as obstacle:
-        concluding = asyncio.create_task(lanes.conclude("anne", lane, [delivered(claim.attempt)]))
+    async with Obstacle.before(database, "delivery") as obstacle:
+        concluding = asyncio.create_task(conclude(lanes, "anne", lane, [delivered(claim.attempt)]))
         await obstacle.reached()
         sending = asyncio.create_task(replays.send_again(10))
         await asyncio.sleep(0.2)
@@ -284,12 +294,12 @@ async def test_good_news_of_an_older_sending_is_refused_after_a_replay(
 ) -> None:
     [name] = await plant(database, [1])
     lanes = PostgresLanes(database)
-    lane, [slow] = await take(lanes, "anne", lease=NOW, hold=NOW)
+    lane, [slow] = await take(lanes, "anne", lease=NOW)
     _, [fresh] = await take(lanes, "basile")
-    await lanes.conclude("basile", lane, [refused(fresh.attempt)])
+    await conclude(lanes, "basile", lane, [refused(fresh.attempt)])
     await _order(replays)
     await replays.send_again(10)
-    assert await lanes.conclude("anne", lane, [delivered(slow.attempt)]) == [name]
+    assert await conclude(lanes, "anne", lane, [delivered(slow.attempt)]) == [name]
     stands = await standing(database, name)
     assert (stands.state, stands.sending) == (State.PLANNED, 2)
     assert await attempts(database, name) == [(1, 1, "delivered", True), (1, 2, "refused", True)]
@@ -300,15 +310,15 @@ async def test_good_news_of_an_older_sending_is_refused_while_the_new_one_is_in_
 ) -> None:
     [name] = await plant(database, [1])
     lanes = PostgresLanes(database)
-    lane, [slow] = await take(lanes, "anne", lease=NOW, hold=NOW)
+    lane, [slow] = await take(lanes, "anne", lease=NOW)
     _, [fresh] = await take(lanes, "basile")
-    await lanes.conclude("basile", lane, [refused(fresh.attempt)])
+    await conclude(lanes, "basile", lane, [refused(fresh.attempt)])
     await _order(replays)
     await replays.send_again(10)
     _, [again] = await take(lanes, "basile")
-    assert await lanes.conclude("anne", lane, [delivered(slow.attempt)]) == [name]
+    assert await conclude(lanes, "anne", lane, [delivered(slow.attempt)]) == [name]
     assert (await standing(database, name)).state is State.IN_FLIGHT
-    assert await lanes.conclude("basile", lane, [delivered(again.attempt)]) == []
+    assert await conclude(lanes, "basile", lane, [delivered(again.attempt)]) == []
 
 
 # --- what breaks --------------------------------------------------------------------------------------
@@ -366,6 +376,7 @@ async def test_what_was_ordered_is_kept_as_it_was_said(database: Database, repla
     await _order(replays, full)
     [row] = await rows(database, "SELECT selection FROM replay")
     assert row["selection"] == {
+        "of": "deliveries",
         "state": "parked",
         "deliveries": [str(name)],
         "submission": str(name),

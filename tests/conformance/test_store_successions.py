@@ -26,12 +26,14 @@ from hub.adapters.postgres.rule_books import PostgresRuleBooks
 from hub.adapters.postgres.views import PostgresViews
 from hub.domain.errors import LeaseLost, Unavailable
 from hub.domain.lifecycle import State
-from hub.ports.store import Change, Claim, Item, ItemKind, Selection
+from hub.domain.replays import ReplayOrder, Selection
+from hub.ports.store import Change, Claim, Item, ItemKind
 from tests.conformance.motion import (
     MINUTE,
     NOW,
     assert_nothing_is_forgotten,
     attempts,
+    conclude,
     delivered,
     journal,
     lane_due_in,
@@ -140,8 +142,8 @@ async def serve(lanes: PostgresLanes, worker: str = "anne") -> list[Claim]:
     """Lease all that is due, claim a page of each, give the lanes back; what was claimed is delivered."""
     claimed: list[Claim] = []
     for lane in await lanes.lease(worker, 100, MINUTE):
-        claims = await lanes.claim(worker, lane.id, 100, MINUTE)
-        await lanes.conclude(worker, lane.id, [delivered(claim.attempt) for claim in claims])
+        claims = await lanes.claim(worker, lane.id, 100)
+        await conclude(lanes, worker, lane.id, [delivered(claim.attempt) for claim in claims])
         claimed.extend(claims)
     return claimed
 
@@ -294,7 +296,7 @@ async def test_what_waits_for_a_former_endpoint_is_due_at_once_at_the_successor_
 ) -> None:
     [name] = await plant(database, [1])
     lane, [claim] = await take(lanes, "anne")
-    await lanes.conclude("anne", lane, [waiting(claim.attempt, HOUR)], rest=HOUR)
+    await conclude(lanes, "anne", lane, [waiting(claim.attempt, HOUR)], rest=HOUR)
     await succeed(database, {1: 2})
     assert await serve(lanes) == []
     assert [(again.subscriber, again.attempt.number) for again in await serve(lanes)] == [(subscriber(2), 2)]
@@ -325,11 +327,11 @@ async def test_two_partners_that_one_succeeds_move_into_it_at_once_without_a_gap
     await plant(database, range(40), to=[1, 2, 4])
     await succeed(database, {1: 3, 2: 3, 4: 3})
     leased = await lanes.lease("anne", 10, MINUTE)
-    await asyncio.gather(*(lanes.claim("anne", lane.id, 10, MINUTE) for lane in leased))
+    await asyncio.gather(*(lanes.claim("anne", lane.id, 10) for lane in leased))
     assert await read(database, "SELECT DISTINCT subscriber FROM delivery") == [(str(subscriber(3)),)]
     assert (await numbers_by_partner(database))[str(subscriber(3))] == list(range(1, 121))
     for lane in leased:
-        await lanes.conclude("anne", lane.id, [])
+        await conclude(lanes, "anne", lane.id, [])
     assert len(await serve(lanes)) == 100
     await assert_sound(database)
     assert await database.deadlocks() == 0
@@ -340,7 +342,7 @@ async def test_a_succession_that_begins_later_moves_nothing_before_and_wakes_the
 ) -> None:
     [name] = await plant(database, [1])
     lane, [claim] = await take(lanes, "anne")
-    await lanes.conclude("anne", lane, [waiting(claim.attempt, timedelta(days=3))])
+    await conclude(lanes, "anne", lane, [waiting(claim.attempt, timedelta(days=3))])
     await succeed(database, {7: 8})
     await succeed(database, {1: 2}, lead=HOUR)
     assert await serve(lanes) == []
@@ -359,7 +361,7 @@ async def test_a_lane_that_is_served_before_its_succession_begins_still_wakes_fo
     await succeed(database, {7: 8})
     await succeed(database, {1: 2}, lead=HOUR)
     lane, [claim] = await take(lanes, "anne")
-    await lanes.conclude("anne", lane, [waiting(claim.attempt, timedelta(days=3))], rest=timedelta(days=3))
+    await conclude(lanes, "anne", lane, [waiting(claim.attempt, timedelta(days=3))], rest=timedelta(days=3))
     due_in = await lane_due_in(database, lane)
     assert due_in is not None
     assert 3500 < due_in <= 3600
@@ -382,7 +384,7 @@ async def test_an_attempt_in_flight_ends_where_it_is_and_its_failure_moves_on_at
     lane, claims = await take(lanes, "anne")
     await succeed(database, {1: 2})
     news = {claim.attempt.delivery: claim.attempt for claim in claims}
-    assert await lanes.conclude("anne", lane, [delivered(news[good]), waiting(news[bad], HOUR)], HOUR) == []
+    assert await conclude(lanes, "anne", lane, [delivered(news[good]), waiting(news[bad], HOUR)], HOUR) == []
     assert (await whereabouts(database, [good]))[0][:2] == (1, "sftp")
     assert (await standing(database, good)).state is State.DELIVERED
     assert await serve(lanes) == []
@@ -394,11 +396,11 @@ async def test_what_is_in_flight_elsewhere_does_not_move_while_its_hold_lasts(
     database: Database, lanes: PostgresLanes
 ) -> None:
     [name] = await plant(database, [1])
-    await take(lanes, "anne", lease=NOW, hold=HOUR)
+    await take(lanes, "anne", lease=NOW)
     await succeed(database, {1: 2})
     lane, claims = await take(lanes, "basile")
     assert claims == []
-    await lanes.conclude("basile", lane, [])
+    await conclude(lanes, "basile", lane, [])
     assert await whereabouts(database, [name]) == [(1, "sftp", 1)]
     due_in = await lane_due_in(database, lane)
     assert due_in is not None
@@ -409,11 +411,11 @@ async def test_a_hold_that_ended_moves_and_good_news_of_the_former_partner_is_on
     database: Database, lanes: PostgresLanes
 ) -> None:
     [name] = await plant(database, [1])
-    former, [slow] = await take(lanes, "anne", lease=NOW, hold=NOW)
+    former, [slow] = await take(lanes, "anne", lease=NOW)
     await succeed(database, {1: 2})
     assert await serve(lanes, "basile") == []
     assert await whereabouts(database, [name]) == [(2, "mailbox", 1)]
-    assert await lanes.conclude("anne", former, [delivered(slow.attempt, "/depot/1")]) == [name]
+    assert await conclude(lanes, "anne", former, [delivered(slow.attempt, "/depot/1")]) == [name]
     [again] = await serve(lanes)
     assert (again.subscriber, again.attempt.number) == (subscriber(2), 2)
     assert await attempts(database, name) == [(1, 1, "delivered", True), (1, 2, "delivered", True)]
@@ -428,7 +430,7 @@ async def test_what_is_parked_stays_and_follows_when_it_is_sent_again(
     await serve(lanes)
     assert await whereabouts(database, [name]) == [(1, "sftp", 1)]
     replays = PostgresReplays(database)
-    await replays.begin(uuid4(), Selection(subscriber=subscriber(1)), "jeanne", "")
+    await replays.begin(uuid4(), ReplayOrder(Selection(subscriber=subscriber(1)), "jeanne", ""))
     assert await replays.send_again(10) == 1
     assert await serve(lanes) == []
     [claim] = await serve(lanes)
@@ -442,7 +444,7 @@ async def test_a_worker_that_does_not_hold_the_lane_moves_nothing(
     await succeed(database, {1: 2})
     [lane] = await lanes.lease("anne", 10, MINUTE)
     with pytest.raises(LeaseLost):
-        await lanes.claim("basile", lane.id, 10, MINUTE)
+        await lanes.claim("basile", lane.id, 10)
     with pytest.raises(LeaseLost):
         await succession.follow_successor(database, "basile", lane.id)
     assert await whereabouts(database, [name]) == [(1, "sftp", 1)]
@@ -486,7 +488,7 @@ async def test_a_move_whose_connection_dies_in_the_middle_leaves_all_where_it_wa
     await succeed(database, {1: 2})
     [lane] = await lanes.lease("anne", 10, NOW)
     async with Obstacle.before(database, table) as obstacle:
-        moving = asyncio.create_task(lanes.claim("anne", lane.id, 10, MINUTE))
+        moving = asyncio.create_task(lanes.claim("anne", lane.id, 10))
         await obstacle.kill(await obstacle.reached())
         with pytest.raises(Unavailable):
             await moving
@@ -511,7 +513,7 @@ async def test_what_was_killed_between_two_pages_goes_on_with_the_second(
         "CREATE TRIGGER third AFTER INSERT ON moved FOR EACH STATEMENT EXECUTE FUNCTION third()",
     )
     with pytest.raises(Unavailable):
-        await lanes.claim("anne", lane.id, 10, MINUTE)
+        await lanes.claim("anne", lane.id, 10)
     assert len(await rows(database, "SELECT FROM moved")) == 2
     await execute(database, "DROP TRIGGER third ON moved")
     await serve(lanes, "basile")
@@ -530,12 +532,12 @@ async def test_what_its_partner_acknowledges_while_the_lane_moves_stays_and_leav
         await other.execute(
             "UPDATE delivery SET state = 'acknowledged', due_at = NULL WHERE id = $1", names[1]
         )
-        moving = asyncio.create_task(lanes.claim("anne", lane.id, 10, MINUTE))
+        moving = asyncio.create_task(lanes.claim("anne", lane.id, 10))
         await asyncio.sleep(0.2)
         assert not moving.done()
         await transaction.commit()
         await moving
-    await lanes.conclude("anne", lane.id, [])
+    await conclude(lanes, "anne", lane.id, [])
     assert len(await rows(database, "SELECT FROM moved")) == 3
     assert (await whereabouts(database, [names[1]]))[0][0] == 1
 
@@ -584,14 +586,14 @@ async def test_a_move_waits_for_the_first_of_both_lanes_before_it_takes_the_seco
         transaction = other.transaction()
         await transaction.start()
         await other.execute("SELECT FROM lane WHERE id = $1 FOR UPDATE", successor)
-        moving = asyncio.create_task(lanes.claim("anne", leased.id, 10, MINUTE))
+        moving = asyncio.create_task(lanes.claim("anne", leased.id, 10))
         await asyncio.sleep(0.2)
         # As a registration for both would.
         await other.execute("SELECT FROM lane WHERE id = $1 FOR UPDATE NOWAIT", former)
         assert not moving.done()
         await transaction.commit()
         await moving
-    await lanes.conclude("anne", leased.id, [])
+    await conclude(lanes, "anne", leased.id, [])
     assert len(await serve(lanes)) == 1
 
 
@@ -606,13 +608,13 @@ async def test_what_is_registered_into_another_lane_of_the_successor_while_a_lan
     await PostgresIntake(database).accept([submission(3)])
     [lane] = await lanes.lease("anne", 10, MINUTE)
     async with Obstacle.before(database, "moved") as obstacle:
-        moving = asyncio.create_task(lanes.claim("anne", lane.id, 10, MINUTE))
+        moving = asyncio.create_task(lanes.claim("anne", lane.id, 10))
         await obstacle.reached()
         registering = asyncio.create_task(PostgresRegistry(database).register([routed(3, [2], mailbox=True)]))
         await stopped_by_a_lock(database, "transactionid")
         await obstacle.remove()
         await asyncio.gather(moving, registering)
-    await lanes.conclude("anne", lane.id, [])
+    await conclude(lanes, "anne", lane.id, [])
     assert await whereabouts(database, names) == [(2, "webhook", 1), (2, "webhook", 2)]
     assert await read(database, "SELECT channel FROM delivery WHERE sequence = 3") == [("mailbox",)]
     await assert_sound(database)
@@ -626,12 +628,12 @@ async def test_a_lane_is_taken_over_by_nobody_while_a_page_of_it_moves(
     await succeed(database, {1: 2})
     [lane] = await lanes.lease("anne", 10, NOW)
     async with Obstacle.before(database, "moved") as obstacle:
-        moving = asyncio.create_task(lanes.claim("anne", lane.id, 10, MINUTE))
+        moving = asyncio.create_task(lanes.claim("anne", lane.id, 10))
         await obstacle.reached()
         assert await lanes.lease("basile", 10, MINUTE) == []
         await obstacle.remove()
         await moving
-    await lanes.conclude("anne", lane.id, [])
+    await conclude(lanes, "anne", lane.id, [])
     assert len(await serve(lanes, "basile")) == 1
 
 
@@ -654,12 +656,12 @@ async def test_while_lanes_move_and_are_served_and_filled_nothing_is_lost_and_no
     async def work(worker: str) -> None:
         for turn in range(25):
             for lane in await lanes.lease(worker, 4, MINUTE):
-                claims = await lanes.claim(worker, lane.id, 5, MINUTE)
+                claims = await lanes.claim(worker, lane.id, 5)
                 news = [
                     waiting(claim.attempt, NOW) if place % 3 == turn % 3 else delivered(claim.attempt)
                     for place, claim in enumerate(claims)
                 ]
-                await lanes.conclude(worker, lane.id, news)
+                await conclude(lanes, worker, lane.id, news)
             await asyncio.sleep(0.005)
 
     async def merge() -> None:
@@ -800,7 +802,7 @@ async def test_what_comes_into_a_mailbox_just_when_its_partner_is_succeeded_foll
     [name] = await plant(database, [1], channel="mailbox")
     lane, [claim] = await take(lanes, "anne")
     await succeed(database, {1: 2})
-    await lanes.conclude("anne", lane, [delivered(claim.attempt)])
+    await conclude(lanes, "anne", lane, [delivered(claim.attempt)])
     await serve(lanes)
     assert await lying(database, 2) == [(name, 1)]
     await serve(lanes)
@@ -814,7 +816,7 @@ async def test_from_the_instant_of_its_succession_a_partner_reads_and_acknowledg
     [parked] = await plant(database, [2], channel="mailbox")
     lane, claims = await take(lanes, "anne")
     news = {claim.attempt.delivery: claim.attempt for claim in claims}
-    await lanes.conclude("anne", lane, [delivered(news[name]), refused(news[parked])])
+    await conclude(lanes, "anne", lane, [delivered(news[name]), refused(news[parked])])
     await succeed(database, {1: 2})
     views, mailboxes = PostgresViews(database), PostgresMailboxes(database)
     assert await lying(database, 1) == []

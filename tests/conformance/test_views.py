@@ -19,9 +19,9 @@ from hub.adapters.postgres.views import PostgresViews
 from hub.domain.decisions import Reason, SetAside, Unroutable
 from hub.domain.delivery import Attempt
 from hub.domain.lifecycle import State
-from hub.ports.store import Selection
+from hub.domain.replays import ReplayOrder, Selection
 from hub.ports.views import DeliveryFilter, DeliveryView
-from tests.conformance.motion import NOW, park, plant, refused, take, waiting
+from tests.conformance.motion import NOW, conclude, park, plant, refused, take, waiting
 from tests.conformance.samples import (
     SENDER,
     WatchedDatabase,
@@ -87,9 +87,9 @@ async def test_a_routed_submission_tells_its_deliveries_their_attempts_and_reaso
     [name] = await plant(database, [1])
     lanes = PostgresLanes(database)
     lane, [claim] = await take(lanes, "anne")
-    await lanes.conclude("anne", lane, [waiting(claim.attempt, NOW)])
+    await conclude(lanes, "anne", lane, [waiting(claim.attempt, NOW)])
     lane, [claim] = await take(lanes, "anne")
-    await lanes.conclude("anne", lane, [refused(claim.attempt)])
+    await conclude(lanes, "anne", lane, [refused(claim.attempt)])
     found = await views.submission(submission(1).id)
     assert found is not None
     [delivery] = found.deliveries
@@ -289,7 +289,7 @@ async def test_parked_deliveries_are_told_by_cause_and_channel(
         "SELECT min(changed_at) AS first, max(changed_at) AS last FROM delivery WHERE channel = 'sftp'",
     )
     assert (denied.first_at, denied.last_at) == (changed["first"], changed["last"])
-    await PostgresReplays(database).begin(uuid4(), Selection(cause="sftp.denied"), "jeanne", "")
+    await PostgresReplays(database).begin(uuid4(), ReplayOrder(Selection(cause="sftp.denied"), "jeanne", ""))
     await PostgresReplays(database).send_again(10)
     assert [group.cause for group in await views.parked()] == ["mail.bounced"]
 

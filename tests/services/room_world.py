@@ -18,7 +18,7 @@ from hub.adapters.postgres.tray import PostgresTray
 from hub.adapters.system.clock import SystemClock
 from hub.domain.delivery import Delivered, Outcome
 from hub.domain.partner import Endpoint
-from hub.domain.retry import RetryPolicy
+from hub.domain.retry import Policies
 from hub.ports.connector import Connector, Parcel
 from hub.ports.log import Log, Topic
 from hub.ports.store import Lanes, Registry, Tray
@@ -36,7 +36,7 @@ from hub.wire import (
 )
 from tests.services.http_world import World
 
-POLICY = RetryPolicy((timedelta(milliseconds=50),) * 5, timedelta(seconds=5))
+POLICIES = Policies((timedelta(milliseconds=50),) * 5, timedelta(seconds=5), {}, {})
 
 
 class Killed(BaseException):
@@ -91,7 +91,7 @@ def dispatch(
     *,
     worker: str = "worker",
     lease: float = 30,
-    policy: RetryPolicy = POLICY,
+    policies: Policies = POLICIES,
 ) -> DispatchRoom:
     return DispatchRoom(
         worker=worker,
@@ -99,7 +99,7 @@ def dispatch(
         connectors=connectors,
         parcels=world.rooms.parcels,
         clock=SystemClock(),
-        policy=lambda _: policy,
+        policies=policies,
         open_secrets=lambda lane: lane.endpoint,
         pace=Pace(lease=timedelta(seconds=lease), idle=0.05),
     )

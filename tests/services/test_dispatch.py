@@ -27,6 +27,9 @@ from tests.services.room_world import (
 from tests.unit.samples import MINISTRY
 
 
+OUTCOMES = "SELECT outcome FROM journal WHERE sending IS NOT NULL"
+
+
 @pytest_asyncio.fixture
 async def world(database: str, tmp_path: Path) -> AsyncIterator[World]:
     """Two deliveries, to the ministry and to a mairie, are planned."""
@@ -50,7 +53,7 @@ async def test_what_is_due_is_delivered_and_noted_with_its_attempt(
     partner = ScriptedPartner()
     await serve_lanes(dispatch(world, lanes, {"mailbox": partner}), lambda: all_in(world, "delivered"))
     assert len(partner.arrived) == 2
-    assert await column(world, "SELECT outcome FROM attempt") == ["delivered", "delivered"]
+    assert await column(world, OUTCOMES) == ["delivered", "delivered"]
 
 
 async def test_a_connector_that_fails_by_our_own_fault_leaves_the_result_unknown(
@@ -68,7 +71,9 @@ async def test_a_connector_that_fails_by_our_own_fault_leaves_the_result_unknown
 
     partner.conduct = fails_once
     await serve_lanes(dispatch(world, lanes, {"mailbox": partner}), lambda: all_in(world, "delivered"))
-    causes = await column(world, "SELECT cause FROM attempt WHERE outcome = 'deferred'")
+    causes = await column(
+        world, "SELECT cause FROM journal WHERE sending IS NOT NULL AND outcome = 'deferred'"
+    )
     assert causes == ["hub.fault", "hub.fault"]
 
 
@@ -81,7 +86,7 @@ async def test_a_connector_that_miscounts_is_not_believed(world: World, lanes: P
 
     partner.conduct = miscounts
     await serve_lanes(dispatch(world, lanes, {"mailbox": partner}), lambda: all_in(world, "delivered"))
-    assert sorted(await column(world, "SELECT outcome FROM attempt")) == [
+    assert sorted(await column(world, OUTCOMES)) == [
         "deferred",
         "deferred",
         "delivered",
@@ -130,7 +135,7 @@ async def test_a_partner_that_hangs_costs_its_lane_and_nobody_elses(
         dispatch(world, lanes, {"mailbox": partner}, worker="next", lease=1),
         lambda: all_in(world, "delivered"),
     )
-    assert sorted(await column(world, "SELECT outcome FROM attempt")) == ["delivered", "delivered", "lost"]
+    assert sorted(await column(world, OUTCOMES)) == ["delivered", "delivered", "lost"]
 
 
 async def test_a_long_delivery_keeps_its_lane_by_renewing(world: World, lanes: PostgresLanes) -> None:
@@ -144,7 +149,7 @@ async def test_a_long_delivery_keeps_its_lane_by_renewing(world: World, lanes: P
     await serve_lanes(
         dispatch(world, lanes, {"mailbox": partner}, lease=1), lambda: all_in(world, "delivered")
     )
-    assert await column(world, "SELECT outcome FROM attempt") == ["delivered", "delivered"]
+    assert await column(world, OUTCOMES) == ["delivered", "delivered"]
 
 
 async def test_a_worker_that_lost_its_lane_aborts_what_it_was_doing(
@@ -212,7 +217,7 @@ async def test_a_lane_leased_anew_is_not_aborted_by_the_renewal_of_its_last_leas
         dispatch(world, slow, {"mailbox": partner}, lease=3), lambda: all_in(world, "delivered")
     )
     await slow.close()
-    assert "lost" not in await column(world, "SELECT outcome FROM attempt")
+    assert "lost" not in await column(world, OUTCOMES)
 
 
 async def test_stopping_lets_what_is_under_way_end(world: World, lanes: PostgresLanes) -> None:

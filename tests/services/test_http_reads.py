@@ -20,6 +20,7 @@ from hub.domain.delivery import Conclusion, Refused
 from hub.domain.lifecycle import State
 from hub.ports.store import Change, Item, ItemKind
 from schemas.models.rules import SuccessionIn
+from tests.conformance.motion import conclude
 from tests.services.http_world import OTHER_SENDER, SENDER, Answer, World, inline, offer, open_world
 from tests.unit.samples import BONNEVILLE, MINISTRY
 
@@ -268,8 +269,8 @@ async def move_all(world: World) -> None:
     lanes = PostgresLanes(world.database)
     minute = timedelta(minutes=1)
     for lane in await lanes.lease("essai", 100, minute):
-        await lanes.claim("essai", lane.id, 100, timedelta(0))
-        await lanes.conclude("essai", lane.id, [])
+        await lanes.claim("essai", lane.id, 100)
+        await conclude(lanes, "essai", lane.id, [])
 
 
 async def test_mailboxes_are_for_partners(world: World) -> None:
@@ -501,10 +502,10 @@ async def park(world: World) -> None:
     lanes = PostgresLanes(world.database)
     minute = timedelta(minutes=1)
     for lane in await lanes.lease("essai", 100, minute):
-        claims = await lanes.claim("essai", lane.id, 100, minute)
+        claims = await lanes.claim("essai", lane.id, 100)
         refused = Refused("test.no")
-        await lanes.conclude(
-            "essai", lane.id, [Conclusion(claim.attempt, State.PARKED, refused) for claim in claims]
+        await conclude(
+            lanes, "essai", lane.id, [Conclusion(claim.attempt, State.PARKED, refused) for claim in claims]
         )
 
 

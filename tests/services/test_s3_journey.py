@@ -167,7 +167,7 @@ async def test_what_was_accepted_waits_for_its_files_and_is_delivered_when_they_
     )
     try:
         async with asyncio.timeout(15):
-            while not await column(world, "SELECT cause FROM attempt WHERE cause = 'hub.content_away'"):
+            while not await column(world, "SELECT cause FROM journal WHERE cause = 'hub.content_away'"):
                 await asyncio.sleep(0.05)
         assert not await column(world, "SELECT id FROM delivery WHERE state = 'delivered'")
         back(server)

@@ -18,7 +18,7 @@ from hub.domain.delivery import (
     Outcome,
     Refused,
     conclude,
-    lane_rest,
+    hold_back,
 )
 from hub.domain.lifecycle import State
 from hub.domain.retry import Park, RetryPolicy, next_wait
@@ -76,17 +76,24 @@ def test_what_was_refused_is_parked_at_once(about: About) -> None:
     assert conclude(ATTEMPT, Refused("mail.mailbox_refused", about), POLICY, 0.0).state is State.PARKED
 
 
-def concluded(outcome: Outcome, number: int = 1) -> Conclusion:
-    return conclude(Attempt(UUID(int=number), 1, number), outcome, POLICY, 0.0)
+def _page(*outcomes: Outcome) -> list[Conclusion]:
+    return [conclude(Attempt(UUID(int=n), 1, 1), outcome, POLICY, 0.0) for n, outcome in enumerate(outcomes)]
 
 
-def test_a_lane_whose_endpoint_is_away_rests_until_the_first_of_its_failures_is_tried_again() -> None:
-    away = [concluded(Deferred("sftp.timeout"), 2), concluded(Deferred("sftp.timeout"), 1)]
-    assert lane_rest(away) == timedelta(seconds=5)
+def test_an_endpoint_that_refuses_parks_one_and_the_others_wait_as_if_not_tried() -> None:
+    denied = Refused("sftp.login_refused", About.ENDPOINT)
+    held, first = hold_back(_page(Delivered("x"), denied, Refused("sftp.too_large"), denied, denied))
+    assert [conclusion.state for conclusion in held] == [
+        State.DELIVERED,
+        State.PARKED,
+        State.PARKED,
+        State.WAITING,
+        State.WAITING,
+    ]
+    assert first is held[1]
+    assert [conclusion.wait for conclusion in held[3:]] == [timedelta(0)] * 2
 
 
-def test_a_lane_goes_on_when_anything_got_through_or_a_fault_was_the_parcels_own() -> None:
-    assert lane_rest([concluded(Deferred("sftp.timeout")), concluded(Delivered("x"), 2)]) == timedelta(0)
-    assert lane_rest([concluded(Deferred("sftp.failure", About.PARCEL))]) == timedelta(0)
-    assert lane_rest([concluded(Deferred("sftp.timeout"), 4)]) == timedelta(0)
-    assert lane_rest([]) == timedelta(0)
+def test_a_page_that_no_endpoint_refused_is_left_as_it_is() -> None:
+    page = _page(Delivered("x"), Refused("mail.too_large"), Deferred("mail.timeout"))
+    assert hold_back(page) == (tuple(page), None)

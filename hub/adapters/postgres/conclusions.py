@@ -2,155 +2,181 @@
 
 Business of this file: that stale bad news changes nothing, that good news of the same sending is welcome, and
 that one row's illegal move fails no other's. Whether a state may follow another is asked of the domain's
-table. To be called under the lock of the lane.
+table. To be called under the locks of the lanes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import timedelta
-from typing import assert_never
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import NamedTuple, assert_never
 from uuid import UUID
 
 from hub.adapters.postgres.database import Connection
-from hub.adapters.postgres.rows import JournalEntry, write_journal
-from hub.domain.delivery import Conclusion, Deferred, Delivered, Outcome, Refused
-from hub.domain.errors import IllegalMove
-from hub.domain.lifecycle import IN_MOTION, State, move
-
-LOST = "lost"
-"""The outcome of an attempt whose worker was not heard of before its hold ended."""
+from hub.adapters.postgres.rows import AttemptTold, JournalEntry, write_journal
+from hub.domain.delivery import Attempt, Conclusion, Deferred, Delivered, Outcome, Refused
+from hub.domain.lifecycle import IN_MOTION, State, may_move, move
 
 
-@dataclass(frozen=True, slots=True)
-class _Standing:
-    """Where a delivery stands, under its lock."""
+class Told(NamedTuple):
+    """News of an attempt, and the lane it was made in."""
+
+    lane: int
+    conclusion: Conclusion
+
+
+class _Row(NamedTuple):
+    """Where a delivery stands, under its lock, and since when."""
 
     submission: UUID
     state: State
     sending: int
     attempt: int
-    moved_away: bool
+    subscriber: str
+    withdrawing: str | None
+    since: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class _Move:
-    """News that is taken, with the state it was taken in."""
+class _Move(NamedTuple):
+    """News that is taken: from which state to which, and why if not for its outcome."""
 
     source: State
-    standing: _Standing
+    target: State
+    row: _Row
     conclusion: Conclusion
+    why: str = ""
 
 
-async def write_news(connection: Connection, lane: int, conclusions: Sequence[Conclusion]) -> list[UUID]:
-    """The deliveries whose news was refused."""
-    standings = await _lock_deliveries(connection, lane, {news.attempt.delivery for news in conclusions})
-    moves, refused = _judge(standings, conclusions)
-    await _write(connection, moves, [news for news in conclusions if news.attempt.delivery in standings])
-    await write_journal(connection, [_line(made) for made in moves])
+async def write_news(connection: Connection, told: Sequence[Told]) -> list[UUID]:
+    """The deliveries whose news was refused. Under the locks of the lanes."""
+    rows, owners = await _lock_deliveries(connection, told)
+    moves, refused = _judge(rows, owners, told)
+    await _write(connection, moves)
+    taken = {made.conclusion.attempt for made in moves}
+    await write_journal(
+        connection,
+        [
+            *map(_line, moves),
+            *(
+                _unheard(rows[attempt.delivery], one.conclusion)
+                for one in told
+                if (attempt := one.conclusion.attempt) not in taken and _was(rows, attempt)
+            ),
+        ],
+    )
     return refused
 
 
-async def _lock_deliveries(connection: Connection, lane: int, ids: Iterable[UUID]) -> dict[UUID, _Standing]:
-    """Those in this lane, and those that moved away from it to a successor's."""
+async def _lock_deliveries(
+    connection: Connection, told: Sequence[Told]
+) -> tuple[dict[UUID, _Row], dict[int, str]]:
+    """By their names; and whose the lanes are."""
     rows = await connection.fetch(
         """
-        SELECT id, submission, state, sending, attempt, lane <> $2 AS moved_away FROM delivery
-        WHERE id = ANY($1::uuid[]) AND (
-            lane = $2 OR EXISTS (SELECT FROM moved WHERE moved.delivery = delivery.id AND moved.lane = $2)
-        )
+        SELECT id, submission, state, sending, attempt, subscriber, withdrawing, changed_at FROM delivery
+        WHERE id = ANY($1::uuid[])
         ORDER BY id
         FOR UPDATE
         """,
-        list(ids),
-        lane,
+        [one.conclusion.attempt.delivery for one in told],
+    )
+    owners = await connection.fetch(
+        "SELECT id, subscriber FROM lane WHERE id = ANY($1::bigint[])", list({one.lane for one in told})
     )
     return {
-        row["id"]: _Standing(
-            row["submission"], State(row["state"]), row["sending"], row["attempt"], row["moved_away"]
+        row["id"]: _Row(
+            row["submission"],
+            State(row["state"]),
+            row["sending"],
+            row["attempt"],
+            row["subscriber"],
+            row["withdrawing"],
+            row["changed_at"],
         )
         for row in rows
-    }
+    }, {row["id"]: row["subscriber"] for row in owners}
+
+
+def _was(rows: Mapping[UUID, _Row], attempt: Attempt) -> bool:
+    """Whether there was such an attempt."""
+    row = rows.get(attempt.delivery)
+    return row is not None and (attempt.sending, attempt.number) <= (row.sending, row.attempt)
 
 
 def _judge(
-    standings: Mapping[UUID, _Standing], conclusions: Sequence[Conclusion]
+    rows: Mapping[UUID, _Row], owners: Mapping[int, str], told: Sequence[Told]
 ) -> tuple[list[_Move], list[UUID]]:
     """Each on its own: one row's illegal move fails no other's."""
-    states = {delivery: standing.state for delivery, standing in standings.items()}
+    states = {delivery: row.state for delivery, row in rows.items()}
     moves: list[_Move] = []
     refused: list[UUID] = []
-    for conclusion in conclusions:
+    for lane, conclusion in told:
         delivery = conclusion.attempt.delivery
-        standing = standings.get(delivery)
-        if standing is None or not _is_heard(conclusion, standing, states[delivery]):
+        row = rows.get(delivery)
+        # That a former partner has it is no news of its successor: the journal says so, and the delivery goes on.
+        if (
+            row is None
+            or owners.get(lane) != row.subscriber
+            or not _is_heard(conclusion, row, states[delivery])
+        ):
             refused.append(delivery)
             continue
-        moves.append(_Move(states[delivery], standing, conclusion))
-        states[delivery] = conclusion.state
+        moved = _move(row, states[delivery], conclusion)
+        moves.append(moved)
+        states[delivery] = moved.target
     return moves, refused
 
 
-def _is_heard(conclusion: Conclusion, standing: _Standing, state: State) -> bool:
+def _is_heard(conclusion: Conclusion, row: _Row, state: State) -> bool:
     """Good news of this sending holds whichever of its attempts it is of: the partner has the parcel. Bad
-    news says something of the attempt that is in flight only. That a former partner has it is no news of
-    its successor: the attempt says so, and the delivery goes on."""
-    if standing.moved_away:
-        return False
+    news says something of the attempt that is in flight only."""
     attempt = conclusion.attempt
-    if attempt.sending != standing.sending or attempt.number > standing.attempt:
+    if attempt.sending != row.sending or attempt.number > row.attempt:
         return False
-    if conclusion.state is not State.DELIVERED:
-        current = state is State.IN_FLIGHT and attempt.number == standing.attempt
-        if not current:
-            return False
-    try:
-        move(state, conclusion.state)
-    except IllegalMove:
-        return False
-    return True
+    if conclusion.state is State.DELIVERED:
+        return may_move(state, State.DELIVERED)
+    return state is State.IN_FLIGHT and attempt.number == row.attempt
 
 
-async def _write(connection: Connection, moves: Sequence[_Move], conclusions: Sequence[Conclusion]) -> None:
-    """Where each delivery stands now, and what each attempt came to, also when its delivery has moved on."""
+def _move(row: _Row, state: State, conclusion: Conclusion) -> _Move:
+    """What failed and was to be withdrawn is withdrawn."""
+    if conclusion.state is not State.DELIVERED and row.withdrawing is not None:
+        return _Move(state, move(state, State.WITHDRAWN), row, conclusion, row.withdrawing)
+    return _Move(state, move(state, conclusion.state), row, conclusion)
+
+
+async def _write(connection: Connection, moves: Sequence[_Move]) -> None:
     # A delivery of which two attempts are told at once stands once, where the later told one left it.
-    last = {made.conclusion.attempt.delivery: made.conclusion for made in moves}
-    words = [_words(news.outcome) for news in conclusions]
+    last = {made.conclusion.attempt.delivery: made for made in moves}
     await connection.execute(
         _WRITE,
         list(last),
-        [news.state for news in last.values()],
-        [news.cause for news in last.values()],
-        [(news.wait or timedelta(0)) if news.state in IN_MOTION else None for news in last.values()],
-        [news.attempt.delivery for news in conclusions],
-        [news.attempt.sending for news in conclusions],
-        [news.attempt.number for news in conclusions],
-        [outcome for outcome, _ in words],
-        [news.cause for news in conclusions],
-        [receipt for _, receipt in words],
-        LOST,
-        State.DELIVERED,
+        [made.target for made in last.values()],
+        [made.conclusion.cause for made in last.values()],
+        [
+            (made.conclusion.wait or timedelta(0)) if made.target in IN_MOTION else None
+            for made in last.values()
+        ],
     )
 
 
-# Who was believed dead and yet had delivered corrects its `lost`.
 _WRITE = """
-    WITH moved AS (
-        UPDATE delivery
-        SET state = told.state, cause = told.cause, due_at = (SELECT clock_timestamp()) + told.wait,
-            changed_at = clock_timestamp()
-        FROM unnest($1::uuid[], $2::text[], $3::text[], $4::interval[]) AS told (id, state, cause, wait)
-        WHERE delivery.id = told.id
-    )
-    UPDATE attempt
-    SET ended_at = clock_timestamp(), outcome = told.outcome, cause = told.cause, receipt = told.receipt
-    FROM unnest($5::uuid[], $6::integer[], $7::integer[], $8::text[], $9::text[], $10::text[])
-      AS told (delivery, sending, number, outcome, cause, receipt)
-    WHERE attempt.delivery = told.delivery AND attempt.sending = told.sending
-      AND attempt.number = told.number
-      AND (attempt.ended_at IS NULL OR (attempt.outcome = $11 AND told.outcome = $12))
+    UPDATE delivery
+    SET state = told.state, cause = told.cause, due_at = (SELECT clock_timestamp()) + told.wait,
+        withdrawing = NULL, changed_at = clock_timestamp()
+    FROM unnest($1::uuid[], $2::text[], $3::text[], $4::interval[]) AS told (id, state, cause, wait)
+    WHERE delivery.id = told.id
 """
+
+
+def _told(row: _Row, conclusion: Conclusion) -> AttemptTold:
+    """With the time it began, if it is the newest one."""
+    attempt, outcome = conclusion.attempt, conclusion.outcome
+    word, receipt = _words(outcome)
+    newest = (attempt.sending, attempt.number) == (row.sending, row.attempt) and row.state is State.IN_FLIGHT
+    return AttemptTold(
+        attempt.sending, attempt.number, row.since if newest else None, word, conclusion.cause, receipt
+    )
 
 
 def _words(outcome: Outcome) -> tuple[str, str | None]:
@@ -166,11 +192,22 @@ def _words(outcome: Outcome) -> tuple[str, str | None]:
 
 
 def _line(made: _Move) -> JournalEntry:
-    news = made.conclusion
     late = "" if made.source is State.IN_FLIGHT else f"late, was {made.source}"
     return JournalEntry(
-        f"delivery.{news.state}",
-        made.standing.submission,
-        news.attempt.delivery,
-        detail=news.cause or late,
+        f"delivery.{made.target}",
+        made.row.submission,
+        made.conclusion.attempt.delivery,
+        detail=made.why or made.conclusion.cause or late,
+        attempt=_told(made.row, made.conclusion),
+    )
+
+
+def _unheard(row: _Row, conclusion: Conclusion) -> JournalEntry:
+    """What came of an attempt when its delivery had moved on."""
+    return JournalEntry(
+        "delivery.attempted",
+        row.submission,
+        conclusion.attempt.delivery,
+        detail="its delivery had moved on",
+        attempt=_told(row, conclusion),
     )

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from datetime import datetime
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from hub.adapters.postgres.database import Connection, to_json
@@ -98,6 +99,18 @@ def reasons_from_json(column: Iterable[Json]) -> tuple[Reason, ...]:
     )
 
 
+class AttemptTold(NamedTuple):
+    """An attempt as its line of the journal tells it. `outcome`: delivered, deferred, refused, lost.
+    `began_at` is None where another line tells it."""
+
+    sending: int
+    number: int
+    began_at: datetime | None
+    outcome: str
+    cause: str | None = None
+    receipt: str | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class JournalEntry:
     """A line for the journal, at the moment it is written. `actor`: `sender:<name>`, `operator:<name>`,
@@ -108,20 +121,37 @@ class JournalEntry:
     delivery: UUID | None = None
     actor: str = "hub"
     detail: str = ""
+    attempt: AttemptTold | None = None
 
 
 async def write_journal(connection: Connection, lines: Sequence[JournalEntry]) -> None:
     """All lines in one statement, in this order, in the transaction the connection is in."""
     if not lines:
         return
-    await connection.execute(
-        """
-        INSERT INTO journal (submission, delivery, event, actor, detail)
-        SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[])
-        """,
+    columns: list[list[object]] = [
         [line.submission for line in lines],
         [line.delivery for line in lines],
         [line.event for line in lines],
         [line.actor for line in lines],
         [line.detail for line in lines],
-    )
+    ]
+    if all(line.attempt is None for line in lines):
+        await connection.execute(_LINES, *columns)
+        return
+    told = [line.attempt or _NO_ATTEMPT for line in lines]
+    await connection.execute(_LINES_OF_ATTEMPTS, *columns, *map(list, zip(*told, strict=True)))
+
+
+_NO_ATTEMPT = (None,) * len(AttemptTold._fields)
+
+_LINES = """
+    INSERT INTO journal (submission, delivery, event, actor, detail)
+    SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[])
+"""
+
+_LINES_OF_ATTEMPTS = """
+    INSERT INTO journal (submission, delivery, event, actor, detail,
+                         sending, attempt, began_at, outcome, cause, receipt)
+    SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[],
+                         $6::integer[], $7::integer[], $8::timestamptz[], $9::text[], $10::text[], $11::text[])
+"""

@@ -132,17 +132,27 @@ class PostgresViews:
 
 # The newest decision is the one that holds.
 _SUBMISSION = """
-    SELECT submission.id, sender, external_id, procedure, received_at, verdict, snapshot, reasons
+    SELECT submission.id, sender, external_id, submission.procedure, received_at, verdict, snapshot, reasons
     FROM submission LEFT JOIN decision ON decision.submission = submission.id
     WHERE submission.id = $1
     ORDER BY decision.number DESC NULLS LAST
     LIMIT 1
 """
 
+# Of an attempt told twice, the first line says how it ended, unless it was believed lost and yet had delivered.
 _ATTEMPTS = """
-    SELECT attempt.delivery, sending, number, started_at, ended_at, outcome, cause, receipt
-    FROM attempt
-    WHERE delivery IN (SELECT id FROM delivery WHERE submission = $1)
+    SELECT delivery, sending, attempt AS number,
+           min(began_at) AS started_at,
+           (array_agg(at ORDER BY outcome = 'delivered' DESC, id))[1] AS ended_at,
+           (array_agg(outcome ORDER BY outcome = 'delivered' DESC, id))[1] AS outcome,
+           (array_agg(cause ORDER BY outcome = 'delivered' DESC, id))[1] AS cause,
+           (array_agg(receipt ORDER BY outcome = 'delivered' DESC, id))[1] AS receipt
+    FROM journal
+    WHERE submission = $1 AND sending IS NOT NULL
+    GROUP BY delivery, sending, attempt
+    UNION ALL
+    SELECT id, sending, attempt, changed_at, NULL, NULL, NULL, NULL
+    FROM delivery WHERE submission = $1 AND state = 'in_flight'
     ORDER BY sending, number
 """
 
