@@ -55,6 +55,13 @@ def linked(parcel: Parcel, head: Letterhead, links: Sequence[str]) -> bytes:
     ).as_bytes()
 
 
+def notice(parcel: Parcel, head: Letterhead, text: str) -> bytes:
+    """A mail that only says this."""
+    mail = _headed(parcel, head, "Votre service ne répond plus : télédossiers en boîte de dépôt")
+    mail.set_content(text, cte="quoted-printable")
+    return mail.as_bytes()
+
+
 def message_id(parcel: Parcel, sender: str) -> str:
     """The same for every attempt: a mail program that knows it shows the mail once."""
     return f"<{parcel.attempt.delivery}@{sender.partition('@')[2]}>"
@@ -66,17 +73,22 @@ def mail_size(parcel: Parcel) -> int:
 
 
 def _mail(parcel: Parcel, head: Letterhead, pieces: Sequence[str]) -> EmailMessage:
+    mail = _headed(parcel, head, f"Télédossier {parcel.external_id} – {parcel.procedure_title}")
+    mail["X-Aiguillage-Sequence"] = str(parcel.sequence)
+    mail.set_content("\n".join((*_text(parcel), "", *pieces, *_CLOSING)) + "\n", cte="quoted-printable")
+    return mail
+
+
+def _headed(parcel: Parcel, head: Letterhead, subject: str) -> EmailMessage:
     mail = EmailMessage(policy=SMTP)
     mail["From"] = head.sender
     mail["To"] = ", ".join(head.recipients)
-    mail["Subject"] = _line(f"Télédossier {parcel.external_id} – {parcel.procedure_title}")
+    mail["Subject"] = _line(subject)
     mail["Date"] = formatdate(head.now)
     mail["Message-ID"] = message_id(parcel, head.sender)
     # RFC 3834: no holiday message may answer this.
     mail["Auto-Submitted"] = "auto-generated"
     mail["X-Aiguillage-Delivery"] = str(parcel.attempt.delivery)
-    mail["X-Aiguillage-Sequence"] = str(parcel.sequence)
-    mail.set_content("\n".join((*_text(parcel), "", *pieces, *_CLOSING)) + "\n", cte="quoted-printable")
     return mail
 
 

@@ -23,11 +23,12 @@ from typing import cast
 import aiosmtplib
 from aiosmtplib import SMTP
 
-from connectors.letter import Letterhead, attached, linked, mail_size, message_id
+from connectors.letter import Letterhead, attached, linked, mail_size, message_id, notice
 from connectors.parcels import exhausted, own_fault, unforeseen
 from connectors.settings import Reading
 from hub.domain.delivery import About, Deferred, Delivered, Outcome, Refused
 from hub.domain.errors import HubError
+from hub.domain.identity import ParcelKind
 from hub.domain.partner import Endpoint
 from hub.ports.connector import Connector, Parcel, Surroundings
 
@@ -243,6 +244,10 @@ class _Visit:
 
     async def _compose(self, parcel: Parcel) -> bytes:
         head = Letterhead(self.target.sender, self.target.recipients, self.surroundings.now())
+        if parcel.kind is ParcelKind.NOTICE:
+            return notice(
+                parcel, head, (b"".join([one async for one in parcel.files[0].open(0, None)])).decode()
+            )
         size = mail_size(parcel)
         announced = self.smtp.esmtp_extensions.get("size", "")
         # A server may announce 0: no limit that it knows of.

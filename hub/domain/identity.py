@@ -23,6 +23,9 @@ class ParcelKind(StrEnum):
     """What a delivery carries. One subscriber may get one parcel of each kind for a submission."""
 
     SUBMISSION = "submission"
+    NOTICE = "notice"
+    """A mail that tells a partner how it is served; it carries nothing of a submission, and its revision is the
+    minute since when (see `since_minute`)."""
 
 
 class Subscriber(NamedTuple):

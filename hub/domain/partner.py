@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 
 from hub.domain.identity import Subscriber
 from hub.domain.pace import PartnerPace
@@ -36,6 +37,16 @@ class Partner:
     endpoint: Endpoint
     vendor: str | None = None
     pace: PartnerPace | None = None
+
+
+def since_minute(since: datetime) -> int:
+    """The revision of a notice about an endpoint that fails since then."""
+    return int(since.timestamp()) // 60
+
+
+def minute_since(revision: int) -> datetime:
+    """The inverse, to the minute."""
+    return datetime.fromtimestamp(0, UTC) + timedelta(minutes=revision)
 
 
 def is_siren(text: str) -> bool:

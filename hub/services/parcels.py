@@ -16,6 +16,9 @@ from typing import Any
 from hub.domain.document import Document, OfferedFile, canonical
 from hub.domain.errors import MissingKey
 from hub.domain.filenames import safe_names
+from hub.domain.identity import ParcelKind
+from hub.domain.pace import HERE
+from hub.domain.partner import minute_since
 from hub.ports.attachments import Attachments
 from hub.ports.connector import Parcel, ParcelFile
 from hub.ports.keyring import DataKey, Keyring
@@ -34,8 +37,13 @@ class ParcelRoom:
 
     def build(self, claim: Claim) -> Parcel:
         """Raises MissingKey (the submission was purged) or Tampered."""
+        if claim.kind is ParcelKind.NOTICE:
+            return self._parcel(claim, (_notice(claim),))
         opened = self._open(claim)
         given = [self._file(opened, file) for file in opened.given]
+        return self._parcel(claim, (_description(claim, opened), *given))
+
+    def _parcel(self, claim: Claim, files: tuple[ParcelFile, ...]) -> Parcel:
         return Parcel(
             attempt=claim.attempt,
             subscriber=claim.subscriber,
@@ -47,7 +55,7 @@ class ParcelRoom:
             kind=claim.kind,
             revision=claim.revision,
             received_at=claim.received_at,
-            files=(_description(claim, opened), *given),
+            files=files,
         )
 
     def file(self, claim: Claim, number: int) -> ParcelFile | None:
@@ -123,17 +131,37 @@ def _description(claim: Claim, opened: _Opened) -> ParcelFile:
             for file in opened.given
         ],
     }
-    content = canonical(told)
+    return _own_file(DESCRIPTION, "description", "application/json", canonical(told))
 
+
+def _notice(claim: Claim) -> ParcelFile:
+    """What is told to a partner whose endpoint fails: the text of a mail, and nothing of any submission."""
+    since = minute_since(claim.revision).astimezone(HERE)
+    text = f"""Bonjour,
+
+Depuis le {since:%d/%m/%Y à %H:%M} (heure de Paris), votre service ne répond plus : les télédossiers
+qui vous sont destinés ne peuvent pas y être remis.
+
+  Destinataire : {claim.subscriber}
+
+Ils vous attendent dans votre boîte de dépôt, où vous pouvez les retirer avec votre jeton d'accès.
+Aucun n'est perdu. La remise habituelle reprendra d'elle-même dès que votre service répondra.
+
+Ce courriel est envoyé automatiquement, merci de ne pas y répondre.
+"""
+    return _own_file("avis.txt", "notice", "text/plain; charset=utf-8", text.encode())
+
+
+def _own_file(name: str, type: str, media_type: str, content: bytes) -> ParcelFile:
     async def read(start: int, end: int | None) -> AsyncIterator[bytes]:
         yield content[start:end]
 
     return ParcelFile(
         number=0,
-        name=DESCRIPTION,
-        original=DESCRIPTION,
-        type="description",
-        media_type="application/json",
+        name=name,
+        original=name,
+        type=type,
+        media_type=media_type,
         size=len(content),
         sha256=hashlib.sha256(content).hexdigest(),
         open=read,

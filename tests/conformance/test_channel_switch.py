@@ -8,9 +8,11 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from uuid import UUID
 
+import pytest
 import pytest_asyncio
 
-from hub.adapters.postgres.database import Database
+from hub.adapters.postgres.addresses import Wanted, find_addresses, lock_lanes, make_lanes
+from hub.adapters.postgres.database import Connection, Database
 from hub.adapters.postgres.intake import PostgresIntake
 from hub.adapters.postgres.lanes import PostgresLanes
 from hub.adapters.postgres.partners import PostgresPartners
@@ -34,7 +36,6 @@ from tests.conformance.motion import (
     waiting,
 )
 from tests.conformance.samples import (
-    Obstacle,
     WatchedDatabase,
     execute,
     numbers_by_partner,
@@ -134,20 +135,25 @@ async def test_what_a_dead_worker_had_in_flight_goes_by_the_new_channel_and_is_c
     assert await attempts(database, name) == [(1, 1, "lost", True), (1, 2, "delivered", True)]
 
 
-async def test_a_registration_that_looked_before_the_switch_puts_its_rows_where_they_are_served(
-    database: Database, lanes: PostgresLanes
+@pytest.mark.parametrize("lane_is_there", [True, False], ids=["lane", "no-lane"])
+async def test_who_looked_before_the_switch_puts_its_rows_where_they_are_served(
+    database: Database, lanes: PostgresLanes, lane_is_there: bool
 ) -> None:
     await switch(database, "sftp")
-    await PostgresIntake(database).accept(submissions(1))
-    async with Obstacle.before(database, "journal") as obstacle:
-        # It writes its journal between finding the address and locking the lane.
-        registering = asyncio.create_task(PostgresRegistry(database).register([routed(0, [1])]))
-        await obstacle.reached()
-        await execute(database, "ALTER TABLE journal DISABLE TRIGGER obstacle")
+    if lane_is_there:
+        await plant(database, [1])
+
+    async def register(connection: Connection) -> int:
+        wanted = Wanted(str(subscriber(1)), False)
+        found = (await find_addresses(connection, [wanted]))[wanted]
         await switch(database, "webhook")
-        await obstacle.remove()
-        await registering
-    assert [channel for channel, _ in await serve(lanes)] == ["webhook"]
+        await make_lanes(connection, [found])
+        return (await lock_lanes(connection, [found]))[found]
+
+    lane = await database.run(register)
+    [row] = await rows(database, "SELECT channel FROM lane WHERE id = $1", lane)
+    assert row["channel"] == "webhook"
+    assert {channel for channel, _ in await serve(lanes)} <= {"webhook"}
 
 
 async def test_a_switch_there_and_back_leaves_nothing_behind(
@@ -238,7 +244,7 @@ async def test_another_endpoint_opens_a_closed_lane_and_plans_what_it_parked_aga
     assert await serve(lanes) == []
     await switch(database, "sftp", password_of="another")
     assert (await standing(database, first)).sending == 2
-    assert [claim.attempt.delivery for _, claim in await serve(lanes)] == [first, second]
+    assert {claim.attempt.delivery for _, claim in await serve(lanes)} == {first, second}
     detail = f"{subscriber(1)}, sftp: its partner has another endpoint"
     assert [line[2] for line in await journal(database, "lane.opened")] == [detail]
 

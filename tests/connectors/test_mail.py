@@ -16,6 +16,7 @@ from connectors.letter import attached
 from connectors.mail import connector, judge
 from demo.receivers.smtp import own_certificate
 from hub.domain.delivery import About, Deferred, Delivered, Refused
+from hub.domain.identity import ParcelKind
 from hub.domain.partner import Endpoint
 from hub.ports.connector import Connector
 from tests.connectors.partners import (
@@ -369,3 +370,15 @@ def test_a_password_is_never_sent_in_the_clear() -> None:
 def test_a_setting_that_cannot_be_is_named(settings: dict[str, object], field: str) -> None:
     flaws = MAIL.check(with_settings(MailTown(25).endpoint, **settings))
     assert [flaw.split()[0] for flaw in flaws] == [field]
+
+
+async def test_a_notice_is_a_mail_of_its_own_words_and_carries_nothing() -> None:
+    text = "Bonjour,\n\nVotre service ne répond plus.\n"
+    said = replace(some_parcel(some_file(0, "avis.txt", text.encode(), "text/plain")), kind=ParcelKind.NOTICE)
+    async with mail_town() as town:
+        assert [type(one) for one in await MAIL.deliver(town.endpoint, [said], LIMIT)] == [Delivered]
+        [mail] = town.read()
+    assert mail["Subject"] == "Votre service ne répond plus : télédossiers en boîte de dépôt"
+    assert mail["X-Aiguillage-Sequence"] is None
+    assert not mail.is_multipart()
+    assert mail.get_content().replace("\r\n", "\n") == text

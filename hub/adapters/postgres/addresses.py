@@ -85,8 +85,13 @@ async def lock_lanes(
     return {address: _end(found[address], leads_to) for address in addresses}
 
 
-# The marks are those of this moment's locks, not those by which the lanes were found.
-_LOCK = """
+# The marks are those of this moment's locks, not those by which the lanes were found. A lane that fell back and
+# sleeps has nothing left to try its endpoint with: what comes next is put into it.
+_LEADS_TO = """
+    CASE WHEN lane.fell_back_at IS NULL OR lane.due_at IS NOT NULL THEN lane.left_for END AS left_for
+"""
+
+_LOCK = f"""
     WITH RECURSIVE named AS (
         SELECT lane.id, lane.left_for
         FROM lane JOIN unnest($1::text[], $2::text[]) AS wanted (subscriber, channel)
@@ -97,7 +102,7 @@ _LOCK = """
     ), together AS MATERIALIZED (
         SELECT id FROM named UNION SELECT unnest($3::bigint[])
     )
-    SELECT lane.id, lane.subscriber, lane.channel, lane.left_for
+    SELECT lane.id, lane.subscriber, lane.channel, {_LEADS_TO}
     FROM together JOIN lane ON lane.id = together.id
     ORDER BY lane.id FOR NO KEY UPDATE OF lane
 """

@@ -22,14 +22,17 @@ import asyncpg
 from hub.adapters.postgres.addresses import REMINDER
 from hub.adapters.postgres.conclusions import Told, write_news
 from hub.adapters.postgres.database import Bell, Connection, Database
+from hub.adapters.postgres.fallbacks import fall_back, notice_endpoint
 from hub.adapters.postgres.rows import AttemptTold, JournalEntry, attachments_from_json, write_journal
+from hub.adapters.postgres.slips import Moved
 from hub.adapters.postgres.succession import follow_successor
 from hub.domain.circuit import Standing
 from hub.domain.delivery import Attempt
 from hub.domain.errors import LeaseLost
 from hub.domain.identity import ParcelKind, Subscriber
+from hub.domain.ledger import term
 from hub.domain.lifecycle import State, sources_of
-from hub.domain.partner import MAILBOX, Endpoint
+from hub.domain.partner import MAILBOX, NOTICE, Endpoint
 from hub.ports.store import Claim, Lane, Page, Taken
 
 CLAIM_COLUMNS = """
@@ -128,6 +131,9 @@ class PostgresLanes:
 
         return await self._database.run(work)
 
+    async def fall_back(self, worker: str, lane: int) -> None:
+        await fall_back(self._database, worker, lane)
+
     async def rest_vendor(self, vendor: str, rest: timedelta, spread: timedelta) -> int:
         return await self._move_vendor(_REST_VENDOR, vendor, rest, spread)
 
@@ -195,7 +201,7 @@ _LEASE = f"""
     )
     SELECT lane.id, lane.subscriber, COALESCE(partner.channel, lane.channel) AS channel,
            partner.settings, partner.secrets, partner.secrets_key, partner.vendor, partner.pace,
-           partner.maintenance, lane.failures, lane.at_once, lane.closed_cause,
+           partner.maintenance, lane.failures, lane.at_once, lane.closed_cause, lane.channel AS served,
            clock_timestamp() - lane.failing_since AS failing,
            {_LEAVES} AS leaves,
            lane.closed_at IS NOT NULL OR partner.pace IS NOT NULL  OR partner.maintenance IS NOT NULL AS apart
@@ -214,16 +220,17 @@ def _lane(row: asyncpg.Record) -> Lane:
     """The endpoint is the partner's of today, channel included: rows that were planned for a channel it has
     left go out by the one it has now. An endpoint is one whole; settings or secrets of one channel are
     never handed to the connector of another."""
+    notices = row["served"] == NOTICE
     return Lane(
         id=row["id"],
         subscriber=Subscriber.parse(row["subscriber"]),
-        endpoint=Endpoint(row["channel"], row["settings"] or {}),
-        sealed_secrets=row["secrets"],
-        wrapped_key=row["secrets_key"],
+        endpoint=notice_endpoint(row["pace"]) if notices else Endpoint(row["channel"], row["settings"] or {}),
+        sealed_secrets=None if notices else row["secrets"],
+        wrapped_key=None if notices else row["secrets_key"],
         standing=_standing(row),
         failing=row["failing"],
         closed=row["closed_cause"],
-        vendor=row["vendor"],
+        vendor=None if notices else row["vendor"],
         pace=row["pace"],
         maintenance=row["maintenance"] or (),
     )
@@ -278,7 +285,8 @@ _PAGE = """
         ) AS chosen
     ), taken AS MATERIALIZED (
         SELECT delivery.id, delivery.state, delivery.attempt, delivery.changed_at, delivery.withdrawing,
-               COALESCE(partner.channel, lane.channel) AS channel
+               CASE WHEN lane.channel = 'notice' THEN 'mail' ELSE COALESCE(partner.channel, lane.channel) END
+                 AS channel
         FROM delivery JOIN page ON page.id = delivery.id JOIN lane ON lane.id = delivery.lane {its_partner}
         WHERE delivery.state = ANY($3::text[])
         ORDER BY delivery.id
@@ -326,6 +334,12 @@ async def _claim(
         rows = await connection.fetch(_CLAIM, *asked)
     lost = [row for row in rows if row["was"] == State.IN_FLIGHT]
     await write_journal(connection, [line for row in lost for line in _lost(row)])
+    moved = Moved()
+    for row in rows:
+        after = State.IN_FLIGHT if row["withdrawing"] is None else State.WITHDRAWN
+        moved.note(row["id"], term(State(row["was"]), row["was_attempt"]), term(after, row["attempt"]))
+    # Nothing, but for those whose first attempt was lost, or that are withdrawn.
+    await moved.write(connection)
     claims: dict[int, list[Claim]] = defaultdict(list)
     for row in rows:
         if row["withdrawing"] is None:
@@ -405,7 +419,8 @@ _GIVE_BACK = """
     ), wake AS MATERIALIZED (
         SELECT told.*, rows.due_at AS rows_due_at,
                CASE
-                   WHEN left_for IS NOT NULL AND fell_back_at IS NULL THEN rows.due_at
+                   WHEN left_for IS NOT NULL AND fell_back_at IS NULL
+                       THEN CASE WHEN rows.due_at IS NOT NULL THEN now END
                    WHEN moves_at <= now THEN succession_wakes(id)
                    ELSE moves_at
                END AS moves

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 
 from hub.adapters.postgres.database import Connection
 from hub.adapters.postgres.rows import JournalEntry, write_journal
+from hub.adapters.postgres.slips import count_moved
+from hub.domain.ledger import Term
 from hub.domain.lifecycle import State, move
 
 
@@ -36,6 +38,7 @@ async def open_lanes(connection: Connection, lanes: Sequence[int], actor: str, r
         State.PARKED,
         opened,
     )
+    await count_moved(connection, [row["id"] for row in again], Term.PARKED, Term.PLANNED)
     await connection.execute("NOTIFY lanes")
     lines = [
         JournalEntry("lane.opened", actor=actor, detail=f"{row['subscriber']}, {row['channel']}: {reason}")

@@ -33,9 +33,11 @@ from hub.adapters.postgres.addresses import (
 )
 from hub.adapters.postgres.database import Connection, Database
 from hub.adapters.postgres.rows import JournalEntry, write_journal
+from hub.adapters.postgres.slips import Moved, count_moved
 from hub.domain.errors import LeaseLost
+from hub.domain.ledger import Term
 from hub.domain.lifecycle import State, move
-from hub.domain.partner import MAILBOX
+from hub.domain.partner import MAILBOX, NOTICE
 
 # Enough to hide the round trips, few enough for who waits for either lane.
 _PAGE = 1_000
@@ -65,6 +67,8 @@ async def _move_page(connection: Connection, worker: str, lane: int, mailbox: bo
     )
     if left is None:
         raise LeaseLost
+    if left["channel"] == NOTICE:
+        return await _withdraw_notices(connection, worker, lane)
     subscriber = left["subscriber"]
     addresses = await find_addresses(connection, [Wanted(subscriber, way) for way in (False, True)])
     address = addresses[Wanted(subscriber, mailbox)]
@@ -93,6 +97,7 @@ async def _move_page(connection: Connection, worker: str, lane: int, mailbox: bo
         move(State.DELIVERED, State.PLANNED),
     )
     await take_numbers(connection, {address.subscriber: len(rows)})
+    await count_moved(connection, [row["id"] for row in rows if row["again"]], Term.DELIVERED, Term.PLANNED)
     await write_journal(connection, [line for row in rows for line in _lines(row, address)])
     return len(rows)
 
@@ -139,6 +144,31 @@ _SWITCH = """
     FROM page, lane AS target
     WHERE delivery.id = page.id AND target.id = $3
     RETURNING delivery.id, delivery.submission, delivery.channel
+"""
+
+
+async def _withdraw_notices(connection: Connection, worker: str, lane: int) -> int:
+    """They were for who is succeeded, and of no use to anybody else."""
+    if await connection.fetchval("SELECT holder FROM lane WHERE id = $1 FOR UPDATE", lane) != worker:
+        raise LeaseLost
+    rows = await connection.fetch(_WITHDRAW, lane, State.WITHDRAWN)
+    moved = Moved()
+    for row in rows:
+        moved.note_state(row["id"], State(row["was"]), row["was_attempt"], State.WITHDRAWN)
+    await moved.write(connection)
+    await write_journal(
+        connection, [JournalEntry("delivery.withdrawn", row["submission"], row["id"]) for row in rows]
+    )
+    return 0
+
+
+_WITHDRAW = """
+    WITH waiting AS MATERIALIZED (
+        SELECT id, state, attempt FROM delivery WHERE lane = $1 AND due_at IS NOT NULL ORDER BY id FOR UPDATE
+    )
+    UPDATE delivery SET state = $2, due_at = NULL, changed_at = clock_timestamp()
+    FROM waiting WHERE delivery.id = waiting.id
+    RETURNING delivery.id, delivery.submission, waiting.state AS was, waiting.attempt AS was_attempt
 """
 
 

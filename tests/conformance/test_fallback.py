@@ -1,0 +1,199 @@
+"""What a store must hold when an endpoint fails for longer than its partner bears: the mailbox takes over, the
+partner is told once, and the channel comes back by itself."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from hub.adapters.postgres import fallbacks
+from hub.adapters.postgres.database import Database
+from hub.adapters.postgres.intake import PostgresIntake
+from hub.adapters.postgres.lanes import PostgresLanes
+from hub.adapters.postgres.partners import PostgresPartners
+from hub.adapters.postgres.registry import PostgresRegistry
+from hub.domain.circuit import Standing
+from hub.domain.errors import LeaseLost
+from hub.domain.identity import ParcelKind
+from hub.domain.pace import read_pace
+from hub.domain.partner import Endpoint, Partner
+from hub.ports.store import Claim
+from tests.conformance.motion import (
+    MINUTE,
+    assert_nothing_is_forgotten,
+    conclude,
+    delivered,
+    journal,
+    waiting,
+)
+from tests.conformance.samples import execute, routed, rows, submission, subscriber
+
+NOTICE = {"host": "smtp.essai.test", "sender": "hub@essai.test", "recipients": ["mairie@essai.test"]}
+
+
+@pytest_asyncio.fixture
+async def lanes(database: Database) -> AsyncIterator[PostgresLanes]:
+    lanes = PostgresLanes(database)
+    yield lanes
+    await lanes.close()
+    await assert_nothing_is_forgotten(database)
+
+
+async def declare(database: Database, notice: bool = True) -> None:
+    told = {"fallback": {"after": 86400, **({"notice": NOTICE} if notice else {})}}
+    one = Partner(subscriber(1), "Mairie", Endpoint("webhook", {}), None, read_pace(told))
+    await PostgresPartners(database).keep([(one, None, None)])
+
+
+async def register(database: Database, *numbers: int) -> None:
+    await PostgresIntake(database).accept([submission(number) for number in numbers])
+    await PostgresRegistry(database).register([routed(number, [1]) for number in numbers])
+
+
+async def try_and_fail(database: Database, lanes: PostgresLanes, *, falls: bool = True) -> None:
+    """A page of the webhook's lane whose one row fails at the endpoint."""
+    await _due(database, "webhook")
+    leased = {one.endpoint.channel: one for one in await lanes.lease("anne", 10, MINUTE)}
+    lane = leased.pop("webhook")
+    for other in leased.values():
+        await conclude(lanes, "anne", other.id, [])
+    claims = await lanes.claim("anne", lane.id, 1)
+    if falls:
+        await lanes.fall_back("anne", lane.id)
+    await conclude(
+        lanes, "anne", lane.id, [waiting(one.attempt, MINUTE) for one in claims], MINUTE, Standing(1, 2)
+    )
+
+
+async def _due(database: Database, channel: str) -> None:
+    await execute(
+        database,
+        f"UPDATE lane SET due_at = CASE channel WHEN '{channel}' THEN clock_timestamp() END, rests_until = NULL"
+        f" WHERE channel = '{channel}'",
+        f"UPDATE delivery SET due_at = clock_timestamp() FROM lane WHERE lane.id = lane AND lane.channel ="
+        f" '{channel}' AND delivery.due_at IS NOT NULL",
+    )
+
+
+async def serve(lanes: PostgresLanes) -> list[tuple[str, Claim]]:
+    """All that is due; what was claimed is delivered. Each with the channel it left by."""
+    claimed: list[tuple[str, Claim]] = []
+    for lane in await lanes.lease("berta", 100, MINUTE):
+        claims = await lanes.claim("berta", lane.id, 100)
+        claimed += [(lane.endpoint.channel, claim) for claim in claims]
+        await conclude(lanes, "berta", lane.id, [delivered(claim.attempt) for claim in claims])
+    return claimed
+
+
+async def by_lane(database: Database) -> dict[str, list[int]]:
+    """The numbers of what is in each lane."""
+    found = await rows(
+        database,
+        "SELECT lane.channel, array_agg(sequence ORDER BY sequence) AS numbers FROM delivery"
+        " JOIN lane ON lane.id = lane GROUP BY lane.channel",
+    )
+    return {row["channel"]: row["numbers"] for row in found}
+
+
+async def test_what_waits_goes_into_the_mailbox_but_one_and_the_partner_is_told_once(
+    database: Database, lanes: PostgresLanes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fallbacks, "_PAGE", 2)
+    await declare(database)
+    await register(database, 1, 2, 3, 4, 5, 6)
+    for _ in range(2):
+        await try_and_fail(database, lanes)
+    assert await by_lane(database) == {"webhook": [1], "mailbox": [2, 3, 4, 5, 6], "notice": [-1]}
+    await register(database, 7)
+    assert (await by_lane(database))["mailbox"] == [2, 3, 4, 5, 6, 7]
+    found = await serve(lanes)
+    assert sorted((channel, claim.sequence) for channel, claim in found) == [
+        ("mail", -1),
+        *(("mailbox", number) for number in range(2, 8)),
+    ]
+    [notice] = [claim for channel, claim in found if channel == "mail"]
+    assert (notice.kind, notice.attachments) == (ParcelKind.NOTICE, ())
+    assert (
+        len(await journal(database, "lane.fell_back")) == len(await journal(database, "notice.planned")) == 1
+    )
+
+
+async def test_a_notice_leaves_by_the_settings_of_its_own_and_never_with_the_partners_secrets(
+    database: Database, lanes: PostgresLanes
+) -> None:
+    await declare(database)
+    await execute(database, "UPDATE partner SET secrets = 'x', secrets_key = 'y'")
+    await register(database, 1)
+    await try_and_fail(database, lanes)
+    [lane] = [one for one in await lanes.lease("berta", 10, MINUTE) if one.endpoint.channel == "mail"]
+    assert (lane.endpoint.settings, lane.sealed_secrets) == (NOTICE, None)
+    [claim] = await lanes.claim("berta", lane.id, 10)
+    await conclude(lanes, "berta", lane.id, [delivered(claim.attempt)])
+
+
+async def test_the_channel_is_used_again_when_what_tried_it_arrives(
+    database: Database, lanes: PostgresLanes
+) -> None:
+    await declare(database, notice=False)
+    await register(database, 1, 2)
+    await try_and_fail(database, lanes)
+    await _due(database, "webhook")
+    assert [(channel, claim.sequence) for channel, claim in sorted(await serve(lanes), key=str)] == [
+        ("mailbox", 2),
+        ("webhook", 1),
+    ]
+    await register(database, 3)
+    assert [(channel, claim.sequence) for channel, claim in await serve(lanes)] == [("webhook", 3)]
+    assert (await by_lane(database))["mailbox"] == [2]
+
+
+async def test_when_what_tried_it_is_gone_the_next_one_tries_it(
+    database: Database, lanes: PostgresLanes
+) -> None:
+    await declare(database)
+    await register(database, 1, 2)
+    await try_and_fail(database, lanes)
+    await execute(
+        database,
+        "UPDATE delivery SET state = 'withdrawn', due_at = NULL WHERE sequence = 1",
+        "UPDATE lane SET due_at = NULL, rests_until = NULL WHERE channel = 'webhook'",
+    )
+    await register(database, 3)
+    await register(database, 4)
+    assert await by_lane(database) == {"webhook": [1, 3], "mailbox": [2, 4], "notice": [-1]}
+    await try_and_fail(database, lanes)
+    assert len(await journal(database, "notice.planned")) == 1
+    await serve(lanes)
+
+
+async def test_whoever_lost_the_lane_changes_nothing(database: Database, lanes: PostgresLanes) -> None:
+    await declare(database)
+    await register(database, 1, 2)
+    [lane] = await lanes.lease("anne", 10, MINUTE)
+    with pytest.raises(LeaseLost):
+        await lanes.fall_back("berta", lane.id)
+    assert await by_lane(database) == {"webhook": [1, 2]}
+    await conclude(lanes, "anne", lane.id, [])
+
+
+async def test_a_switch_while_it_fell_back_goes_on_by_the_new_channel(
+    database: Database, lanes: PostgresLanes
+) -> None:
+    await declare(database)
+    await register(database, 1, 2)
+    await try_and_fail(database, lanes)
+    one = Partner(subscriber(1), "Mairie", Endpoint("sftp", {}))
+    await PostgresPartners(database).keep([(one, None, None)])
+    await register(database, 3)
+    taken = await lanes.take("berta", 10, 10, 10, MINUTE)
+    for one_lane in taken:
+        claims = (
+            one_lane.claims
+            if one_lane.claims is not None
+            else await lanes.claim("berta", one_lane.lane.id, 9)
+        )
+        await conclude(lanes, "berta", one_lane.lane.id, [delivered(claim.attempt) for claim in claims])
+    await serve(lanes)
+    assert await by_lane(database) == {"sftp": [1, 3], "mailbox": [2], "notice": [-1]}
