@@ -40,6 +40,7 @@ MOVES: dict[tuple[State, State], str] = {
     (State.WAITING, State.EXPIRED): "it was kept too long",
     (State.WAITING, State.ACKNOWLEDGED): "the partner took it from its mailbox",
     (State.WAITING, State.DELIVERED): "late good news of this sending",
+    (State.WAITING, State.PLANNED): "sent again before its wait is over",
     (State.PARKED, State.PLANNED): "sent again",
     (State.PARKED, State.WITHDRAWN): "a newer decision no longer names it",
     (State.PARKED, State.EXPIRED): "it was kept too long",

@@ -16,7 +16,7 @@ from hub.adapters.postgres.rows import recipients_from_json
 from hub.domain.decisions import Routed, SetAside, Unroutable
 from hub.domain.errors import Unavailable
 from hub.ports.store import Intake, Ledger, Partners, Registered, Registry
-from tests.conformance.motion import take
+from tests.conformance.motion import assert_nothing_is_forgotten, take
 from tests.conformance.samples import (
     Obstacle,
     WatchedDatabase,
@@ -341,7 +341,43 @@ async def test_two_decisions_of_one_submission_at_once_plan_a_delivery_they_shar
             registry.register([routed(number, [1, 2])]),
         )
     found = await numbers_by_partner(database)
-    assert list(found.values()) == [list(range(1, 61))] * 3
+    assert found[str(subscriber(2))] == found[str(subscriber(3))] == list(range(1, 61))
+    # Where the newer one came first, the older one planned nothing.
+    first = found.get(str(subscriber(1)), [])
+    assert first == list(range(1, len(first) + 1))
+
+
+async def test_an_older_decision_that_comes_after_a_newer_one_is_kept_and_plans_nothing(
+    intake: Intake, registry: Registry, database: Database
+) -> None:
+    await intake.accept(submissions(2))
+    assert await registry.register([routed(0, [2], decision=2)]) == Registered(1, 1, 0)
+    assert await registry.register([routed(0, [1])]) == Registered(1, 0, 0)
+    together = [routed(1, [2], decision=2), routed(1, [1])]
+    assert await registry.register(together) == Registered(2, 1, 0)
+    assert await registry.register(together) == Registered(0, 0, 0)
+    assert list(await numbers_by_partner(database)) == [str(subscriber(2))]
+    assert (await sizes(database, "decision"))["decision"] == 4
+
+
+@pytest.mark.parametrize("state", ["withdrawn", "expired"])
+async def test_what_was_withdrawn_or_expired_is_planned_again_when_a_newer_decision_names_it(
+    intake: Intake, registry: Registry, database: Database, state: str
+) -> None:
+    await intake.accept(submissions(1))
+    await registry.register([routed(0, [1, 2])])
+    await execute(
+        database, f"UPDATE delivery SET state = '{state}', due_at = NULL", "UPDATE lane SET due_at = NULL"
+    )
+    await registry.register([routed(0, [1, 2])])
+    assert {row["state"] for row in await rows(database, "SELECT state FROM delivery")} == {state}
+    await registry.register([routed(0, [1], decision=2)])
+    found = await rows(database, "SELECT id, state, sending, sequence FROM delivery ORDER BY subscriber")
+    assert [(row["state"], row["sending"], row["sequence"]) for row in found] == [
+        ("planned", 2, 1),
+        (state, 1, 1),
+    ]
+    await assert_nothing_is_forgotten(database)
 
 
 async def test_a_registration_that_fails_at_its_deliveries_takes_no_number(

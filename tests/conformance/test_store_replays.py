@@ -17,7 +17,7 @@ from hub.adapters.postgres.mailboxes import PostgresMailboxes
 from hub.adapters.postgres.replays import PostgresReplays
 from hub.domain.delivery import Attempt
 from hub.domain.errors import Invalid, Unavailable
-from hub.domain.lifecycle import MOVES, State
+from hub.domain.lifecycle import IN_MOTION, MOVES, State
 from hub.domain.replays import Chosen, ReplayOrder, Selection
 from hub.ports.store import Replay
 from tests.conformance.motion import (
@@ -167,10 +167,14 @@ async def test_whatever_the_table_lets_be_planned_again_can_be_sent_again(
     database: Database, replays: PostgresReplays, state: State
 ) -> None:
     [name] = await plant(database, [1])
-    await execute(database, f"UPDATE delivery SET due_at = NULL, state = '{state}'")
+    due_at = "clock_timestamp() + interval '1 day'" if state in IN_MOTION else "NULL"
+    await execute(database, f"UPDATE delivery SET due_at = {due_at}, state = '{state}'")
     order = await _order(replays, Selection(state=state))
     assert (await _finish(replays, order)).sent == 1
-    assert (await standing(database, name)).state is State.PLANNED
+    stands = await standing(database, name)
+    assert (stands.state, stands.sending) == (State.PLANNED, 2)
+    assert stands.due_in is not None
+    assert stands.due_in <= 0
 
 
 async def test_a_page_sends_no_more_than_asked_and_the_last_one_finishes_the_order(

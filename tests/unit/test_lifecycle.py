@@ -18,7 +18,11 @@ def test_every_state_can_be_reached_from_planned() -> None:
 
 
 def test_nothing_rests_for_good_an_operator_can_send_anything_at_rest_again() -> None:
-    assert sources_of(State.PLANNED) == set(State) - IN_MOTION
+    assert sources_of(State.PLANNED) >= set(State) - IN_MOTION
+
+
+def test_of_what_is_in_motion_only_what_waits_is_sent_again_and_its_wait_is_over() -> None:
+    assert sources_of(State.PLANNED) & IN_MOTION == {State.WAITING}
 
 
 def test_only_what_moves_by_itself_can_be_claimed() -> None:

@@ -1,24 +1,42 @@
-"""The store's part of replay: an operator's order to send deliveries again, fixed when it is given, carried
-out page by page.
+"""The store's part of replay: an operator's order to send again, fixed when it is given, carried out page by
+page at its pace.
 
 Business of this file: that an order outlives whoever carries it out, that each of its items is treated once,
-and that what moved on by itself meanwhile is left alone. It sends nothing: the lanes do.
+that what moved on by itself meanwhile is left alone, and that running orders take turns. It sends nothing: the
+lanes do. What deciding anew means, stands in `redecisions`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
 import asyncpg
 
 from hub.adapters.postgres.database import Connection, Database
+from hub.adapters.postgres.planning import Author
+from hub.adapters.postgres.redecisions import decide_anew, reroute, tallied
 from hub.adapters.postgres.rows import JournalEntry, write_journal
-from hub.domain.lifecycle import State, may_move, move
-from hub.ports.store import Replay, Selection
+from hub.adapters.postgres.selecting import fix_items, preview, selection_from_json, selection_to_json
+from hub.adapters.postgres.sendings import Locked, lock_deliveries, plan_again
+from hub.domain.identity import ParcelKind, Subscriber
+from hub.domain.lifecycle import State, may_move
+from hub.domain.redecision import RECEIVED
+from hub.domain.replays import (
+    Chosen,
+    ReplayOrder,
+    ReplayRules,
+    ReplayState,
+    ReplayVerb,
+    first_state,
+    turned,
+)
+from hub.ports.store import Disclosure, Preview, Replay, Rerouted, TodaysRules
 
-_COLUMNS = "id, author, reason, created_at, matched, sent, skipped, finished_at"
+PERHAPS_RECEIVED = "hub.perhaps_received"
+"""The cause of what was withdrawn when its last attempt was lost."""
 
 
 class PostgresReplays:
@@ -27,250 +45,378 @@ class PostgresReplays:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def begin(self, id: UUID, selection: Selection, author: str, reason: str) -> Replay:
-        """Also raises IllegalMove when nothing in the selected state can be sent again."""
-        move(selection.state, State.PLANNED)
+    async def preview(self, chosen: Chosen, examples: int = 10) -> Preview:
+        async def work(connection: Connection) -> Preview:
+            return await preview(connection, chosen, examples)
+
+        return await self._database.run(work)
+
+    async def begin(self, id: UUID, order: ReplayOrder, approval: int | None = None) -> Replay:
+        order.check()
 
         async def work(connection: Connection) -> Replay:
             fresh = await connection.fetchval(
                 """
-                INSERT INTO replay (id, author, reason, selection, matched) VALUES ($1, $2, $3, $4, 0)
+                INSERT INTO replay (id, author, reason, selection, rules, rate, matched, state)
+                VALUES ($1, $2, $3, $4, $5, $6, 0, $7)
                 ON CONFLICT (id) DO NOTHING
                 RETURNING true
                 """,
                 id,
-                author,
-                reason,
-                _selection_to_json(selection),
+                order.author,
+                order.reason,
+                selection_to_json(order.selection),
+                order.rules,
+                order.rate,
+                ReplayState.PAUSED,
             )
             if fresh:
-                await _fix_items(connection, id, selection)
-            [row] = await connection.fetch(f"SELECT {_COLUMNS} FROM replay WHERE id = $1", id)
-            return _replay(row)
+                matched, size = await fix_items(connection, id, order.selection)
+                state = first_state(matched, approval)
+                await connection.execute(_BEGUN, id, matched, size, state, ReplayState.FINISHED)
+                await _tell(connection, id, order.author, "begun", f", {matched} items, {state}")
+            return _replay(await _row(connection, _ONE, *_ASKED, id))
 
         return await self._database.run(work)
 
-    async def send_again(self, limit: int) -> int:
+    async def send_again(self, limit: int, rules: TodaysRules | None = None) -> int:
         async def work(connection: Connection) -> int:
-            order = await _take_order(connection)
-            if order is None:
+            those = [ReplayRules.THEN] if rules is None else list(ReplayRules)
+            found = await connection.fetchval(_NEXT, ReplayState.RUNNING, those)
+            if found is None:
                 return 0
-            items = await _pending(connection, order.id, limit)
-            sendings = {item["delivery"]: item["sending"] for item in items}
-            found = await _lock_deliveries(connection, list(sendings))
-            sent = [row for row in found if _stands_still(row, sendings, order.state)]
-            # The lanes first, so that no row is ever due before its lane.
-            await _wake(connection, {row["lane"] for row in sent})
-            await _plan_again(connection, [row["id"] for row in sent])
-            await write_journal(connection, [_line(row, order) for row in sent])
-            await _account(connection, order.id, list(sendings), {row["id"] for row in sent})
-            return len(sendings)
+            taken = await _row(connection, _TAKE, found)
+            at_most = limit if taken["rate"] is None else min(limit, int(taken["earned"]))
+            page = _Page(taken, await connection.fetch(_PENDING, taken["id"], at_most))
+            if taken["rules"] == ReplayRules.TODAY and rules is not None:
+                treated = await page.decide_anew(connection, rules)
+            else:
+                treated = await page.send_again(connection)
+            await page.account(connection, treated)
+            return len(treated.items)
+
+        return await self._database.run(work)
+
+    async def turn(self, id: UUID, verb: ReplayVerb, operator: str) -> Replay | None:
+        async def work(connection: Connection) -> Replay | None:
+            row = await connection.fetchrow("SELECT author, state FROM replay WHERE id = $1 FOR UPDATE", id)
+            if row is None:
+                return None
+            target = turned(ReplayState(row["state"]), verb, row["author"], operator)
+            approver = operator if verb is ReplayVerb.APPROVE else None
+            await connection.execute(_TURN, id, target, approver, ReplayState.CANCELLED)
+            await _tell(connection, id, operator, _TOLD[verb])
+            return _replay(await _row(connection, _ONE, *_ASKED, id))
 
         return await self._database.run(work)
 
     async def replay(self, id: UUID) -> Replay | None:
         async def work(connection: Connection) -> Replay | None:
-            row = await connection.fetchrow(f"SELECT {_COLUMNS} FROM replay WHERE id = $1", id)
+            row = await connection.fetchrow(_ONE, *_ASKED, id)
             return None if row is None else _replay(row)
+
+        return await self._database.once(work)
+
+    async def newest(self, limit: int) -> Sequence[Replay]:
+        async def work(connection: Connection) -> Sequence[Replay]:
+            return [_replay(row) for row in await connection.fetch(_NEWEST, *_ASKED, limit)]
+
+        return await self._database.once(work)
+
+    async def disclosures(self, id: UUID, after: UUID | None, limit: int) -> Sequence[Disclosure]:
+        async def work(connection: Connection) -> Sequence[Disclosure]:
+            rows = await connection.fetch(_DISCLOSURES, *_ASKED, id, after or UUID(int=0), limit)
+            return [_disclosure(row) for row in rows]
+
+        return await self._database.once(work)
+
+    async def reroute(self, delivery: UUID, to: Subscriber, author: str, reason: str) -> Rerouted | None:
+        async def work(connection: Connection) -> Rerouted | None:
+            return await reroute(connection, delivery, to, author, reason)
 
         return await self._database.run(work)
 
 
+# --- orders -------------------------------------------------------------------------------------------
+
+_ASKED: tuple[object, ...] = (list(RECEIVED), PERHAPS_RECEIVED)
+
+# What was withdrawn and then planned again by a later decision is in another sending.
+_RECEIVED_WRONGLY = """
+    FROM no_longer_named AS gone JOIN delivery ON delivery.id = gone.delivery
+    WHERE gone.replay = {replay} AND (
+        gone.received
+        OR delivery.sending = gone.sending AND (delivery.state = ANY($1::text[]) OR delivery.cause = $2)
+    )
+"""
+
+_REPLAYS = f"""
+    SELECT replay.*,
+           (SELECT count(*) FROM replay_item AS item
+            WHERE item.replay = replay.id AND item.state = 'pending') AS pending,
+           (SELECT count(*) {_RECEIVED_WRONGLY.format(replay="replay.id")}) AS disclosed
+    FROM replay
+"""
+_ONE = f"{_REPLAYS} WHERE id = $3"
+_NEWEST = f"{_REPLAYS} ORDER BY created_at DESC, id LIMIT $3"
+
+_DISCLOSURES = f"""
+    SELECT gone.delivery, gone.submission, gone.subscriber, delivery.state,
+           gone.received OR delivery.state = ANY($1::text[]) AS certain
+    {_RECEIVED_WRONGLY.format(replay="$3")} AND gone.delivery > $4
+    ORDER BY gone.delivery
+    LIMIT $5
+"""
+
+_BEGUN = """
+    UPDATE replay
+    SET matched = $2, bytes = $3, state = $4::text,
+        finished_at = CASE WHEN $4::text = $5 THEN clock_timestamp() END
+    WHERE id = $1
+"""
+
+# A pause earns no more than a second's worth.
+_TURN = """
+    UPDATE replay
+    SET state = $2::text, approved_by = COALESCE($3, approved_by),
+        approved_at = CASE WHEN $3 IS NULL THEN approved_at ELSE clock_timestamp() END,
+        finished_at = CASE WHEN $2::text = $4 THEN clock_timestamp() END
+    WHERE id = $1
+"""
+
+_TOLD: Mapping[ReplayVerb, str] = {
+    ReplayVerb.APPROVE: "approved",
+    ReplayVerb.PAUSE: "paused",
+    ReplayVerb.RESUME: "resumed",
+    ReplayVerb.CANCEL: "cancelled",
+}
+
+
+async def _tell(connection: Connection, replay: UUID, operator: str, word: str, more: str = "") -> None:
+    line = JournalEntry(f"replay.{word}", actor=f"operator:{operator}", detail=f"replay {replay}{more}")
+    await write_journal(connection, [line])
+
+
+async def _row(connection: Connection, statement: str, *values: object) -> asyncpg.Record:
+    """The one that is there."""
+    row: asyncpg.Record
+    [row] = await connection.fetch(statement, *values)
+    return row
+
+
 def _replay(row: asyncpg.Record) -> Replay:
+    order = ReplayOrder(
+        selection_from_json(row["selection"]),
+        row["author"],
+        row["reason"],
+        ReplayRules(row["rules"]),
+        row["rate"],
+    )
     return Replay(
         id=row["id"],
-        author=row["author"],
-        reason=row["reason"],
+        order=order,
+        state=ReplayState(row["state"]),
         created_at=row["created_at"],
+        approved_by=row["approved_by"],
         matched=row["matched"],
+        bytes=row["bytes"],
         sent=row["sent"],
         skipped=row["skipped"],
+        revised=row["revised"],
+        planned=row["planned"],
+        withdrawn=row["withdrawn"],
+        unchanged=row["unchanged"],
+        disclosed=row["disclosed"],
+        pending=row["pending"],
         finished_at=row["finished_at"],
     )
 
 
-# --- beginning ----------------------------------------------------------------------------------------
-
-
-def _selection_to_json(selection: Selection) -> dict[str, object]:
-    """Kept so that an operator can see what was ordered; of it, only the state is read again."""
-    told: dict[str, object] = {"state": selection.state}
-    if selection.deliveries is not None:
-        told["deliveries"] = [str(delivery) for delivery in selection.deliveries]
-    if selection.submission is not None:
-        told["submission"] = str(selection.submission)
-    if selection.subscriber is not None:
-        told["subscriber"] = str(selection.subscriber)
-    for field in ("channel", "procedure", "cause"):
-        if (value := getattr(selection, field)) is not None:
-            told[field] = value
-    return told
-
-
-async def _fix_items(connection: Connection, replay: UUID, selection: Selection) -> None:
-    """An order that matches nothing is finished at once."""
-    clauses, values = _where(selection)
-    await connection.execute(
-        f"""
-        WITH item AS (
-            INSERT INTO replay_item (replay, delivery, sending)
-            SELECT $1, delivery.id, delivery.sending FROM delivery WHERE {clauses}
-            RETURNING 1
-        ), matched AS (
-            SELECT count(*) AS items FROM item
-        )
-        UPDATE replay
-        SET matched = items, finished_at = CASE WHEN items = 0 THEN clock_timestamp() END
-        FROM matched
-        WHERE id = $1
-        """,
-        replay,
-        *values,
+def _disclosure(row: asyncpg.Record) -> Disclosure:
+    return Disclosure(
+        row["delivery"],
+        row["submission"],
+        Subscriber.parse(row["subscriber"]),
+        State(row["state"]),
+        row["certain"],
     )
 
 
-def _where(selection: Selection) -> tuple[str, list[object]]:
-    """Conditions whose parameters begin at $2."""
-    subscriber = None if selection.subscriber is None else str(selection.subscriber)
-    wishes: tuple[tuple[str, object], ...] = (
-        ("state = ${}", selection.state),
-        ("id = ANY(${}::uuid[])", selection.deliveries),
-        ("submission = ${}", selection.submission),
-        ("subscriber = ${}", subscriber),
-        ("channel = ${}", selection.channel),
-        ("procedure = ${}", selection.procedure),
-        ("cause = ${}", selection.cause),
+# --- a page of one ------------------------------------------------------------------------------------
+
+# The one that waits for longest: a large one does not hinder a small one. At a rate, as many as the time since
+# its last page has earned, at most a second's worth.
+_NEXT = """
+    SELECT id FROM replay
+    WHERE state = $1 AND rules = ANY($2::text[]) AND (
+        rate IS NULL OR credit + EXTRACT(EPOCH FROM clock_timestamp() - treated_at)::float8 * rate >= 1
     )
-    given = [(clause, value) for clause, value in wishes if value is not None]
-    clauses = " AND ".join(clause.format(place) for place, (clause, _) in enumerate(given, start=2))
-    return clauses, [value for _, value in given]
+    ORDER BY treated_at, id
+    LIMIT 1
+    FOR UPDATE SKIP LOCKED
+"""
 
+# Once more under its lock: the look that found it may have been older.
+_TAKE = """
+    SELECT replay.*, clock.now, COALESCE(LEAST(
+        credit + EXTRACT(EPOCH FROM clock.now - treated_at)::float8 * rate, GREATEST(rate, 1)
+    ), 1) AS earned
+    FROM replay, (SELECT clock_timestamp() AS now) AS clock
+    WHERE id = $1
+"""
 
-# --- sending again ------------------------------------------------------------------------------------
+# Whole submissions: what is decided anew is decided once.
+_PENDING = """
+    WITH page AS MATERIALIZED (
+        SELECT submission FROM replay_item WHERE replay = $1 AND state = 'pending'
+        ORDER BY submission
+        LIMIT $2
+    )
+    SELECT submission, delivery, sending FROM replay_item
+    WHERE replay = $1 AND state = 'pending' AND submission IN (SELECT submission FROM page)
+    ORDER BY submission, delivery
+"""
 
 
 @dataclass(frozen=True, slots=True)
-class _Order:
-    """A replay under its lock. `state`: the one its items were matched in."""
+class _Treated:
+    """The items that are done with, those of them that were left alone, and what it came to by the columns of a
+    replay. `charged`: deliveries planned."""
 
-    id: UUID
-    author: str
-    state: State
-
-
-async def _take_order(connection: Connection) -> _Order | None:
-    row = await connection.fetchrow(
-        """
-        SELECT id, author, selection ->> 'state' AS state FROM replay
-        WHERE finished_at IS NULL
-        ORDER BY created_at, id
-        LIMIT 1
-        FOR UPDATE SKIP LOCKED
-        """
-    )
-    return None if row is None else _Order(row["id"], row["author"], State(row["state"]))
+    items: Collection[asyncpg.Record]
+    counts: Mapping[str, int]
+    skipped: Collection[asyncpg.Record]
+    charged: int
 
 
-async def _pending(connection: Connection, replay: UUID, limit: int) -> Sequence[asyncpg.Record]:
-    return await connection.fetch(
-        """
-        SELECT delivery, sending FROM replay_item WHERE replay = $1 AND state = 'pending'
-        ORDER BY delivery
-        LIMIT $2
-        """,
-        replay,
-        limit,
-    )
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """Items of an order that is locked."""
 
+    replay: asyncpg.Record
+    items: Sequence[asyncpg.Record]
 
-async def _lock_deliveries(connection: Connection, ids: Sequence[UUID]) -> Sequence[asyncpg.Record]:
-    """Their lanes first: whoever puts a row into a lane holds the lane's row."""
-    await connection.execute(
-        """
-        SELECT 1 FROM lane
-        WHERE id IN (SELECT lane FROM delivery WHERE delivery.id = ANY($1::uuid[]))
-        ORDER BY id
-        FOR UPDATE
-        """,
-        ids,
-    )
-    return await connection.fetch(
-        """
-        SELECT id, submission, lane, state, sending FROM delivery
-        WHERE id = ANY($1::uuid[])
-        ORDER BY id
-        FOR UPDATE
-        """,
-        ids,
-    )
+    @property
+    def _selected(self) -> State | None:
+        chosen = self.replay["selection"]
+        return State(chosen["state"]) if chosen.get("of") != "submissions" else None
 
+    async def send_again(self, connection: Connection) -> _Treated:
+        sendings = {item["delivery"]: item["sending"] for item in self.items}
+        locked = await lock_deliveries(connection, sendings)
+        named = await _still_named(connection, locked)
+        sent = [
+            name
+            for name, row in locked.rows.items()
+            if name in named and self._stands_still(row, sendings[name])
+        ]
+        await plan_again(connection, locked, sent)
+        await write_journal(connection, [self._line(locked, name) for name in sent])
+        # What was moved at this very moment is looked at again.
+        there = await _not_moved(connection, locked, sendings)
+        treated = [item for item in self.items if item["delivery"] in there]
+        skipped = [item for item in treated if item["delivery"] not in set(sent)]
+        return _Treated(treated, {"sent": len(sent), "skipped": len(skipped)}, skipped, len(sent))
 
-def _stands_still(row: asyncpg.Record, sendings: Mapping[UUID, int], selected: State) -> bool:
-    """Whether it is as the operator saw it. What is in another state by now (its partner took it from the
-    mailbox, late good news came, a newer decision withdrew it) is not what was ordered."""
-    state = State(row["state"])
-    return row["sending"] == sendings[row["id"]] and state is selected and may_move(state, State.PLANNED)
+    def _stands_still(self, row: asyncpg.Record, sending: int) -> bool:
+        """Whether it is as the operator saw it. What is in another state by now (its partner took it from the
+        mailbox, late good news came, it is being sent, a newer decision withdrew it) is not what was ordered."""
+        state = State(row["state"])
+        return row["sending"] == sending and state is self._selected and may_move(state, State.PLANNED)
 
+    def _line(self, locked: Locked, name: UUID) -> JournalEntry:
+        row = locked.rows[name]
+        detail = f"replay {self.replay['id']}, of sending {row['sending']}"
+        actor = f"operator:{self.replay['author']}"
+        return JournalEntry("delivery.sent_again", row["submission"], name, actor=actor, detail=detail)
 
-async def _plan_again(connection: Connection, ids: Sequence[UUID]) -> None:
-    await connection.execute(
-        """
-        UPDATE delivery
-        SET state = $2, sending = sending + 1, attempt = 0, cause = NULL, due_at = clock.now,
-            changed_at = clock.now
-        FROM (SELECT clock_timestamp() AS now) AS clock
-        WHERE id = ANY($1::uuid[])
-        """,
-        ids,
-        State.PLANNED,
-    )
+    async def decide_anew(self, connection: Connection, rules: TodaysRules) -> _Treated:
+        items: dict[UUID, dict[UUID, int] | None] = {}
+        for item in self.items:
+            if item["delivery"] is None:
+                items[item["submission"]] = None
+            else:
+                ordered = items.setdefault(item["submission"], {})
+                assert ordered is not None
+                ordered[item["delivery"]] = item["sending"]
+        author = Author(self.replay["author"], self.replay["id"])
+        told, left = await decide_anew(connection, items, self._selected, rules, author)
+        counts = tallied([one for one in told.values() if one is not None])
+        counts["skipped"] = left
+        treated = [item for item in self.items if item["submission"] in told]
+        skipped = [item for item in treated if told[item["submission"]] is None]
+        return _Treated(treated, counts, skipped, counts["sent"] + counts["revised"] + counts["planned"])
 
-
-async def _wake(connection: Connection, lanes: Iterable[int]) -> None:
-    await connection.execute(
-        """
-        WITH woken AS (
-            UPDATE lane SET due_at = LEAST(due_at, (SELECT clock_timestamp())) WHERE id = ANY($1::bigint[])
-            RETURNING 1
+    async def account(self, connection: Connection, treated: _Treated) -> None:
+        """The order is finished when nothing of it is pending."""
+        replay = self.replay["id"]
+        done = [(item, "skipped" if item in treated.skipped else "sent") for item in treated.items]
+        await connection.execute(
+            """
+            UPDATE replay_item SET state = told.state
+            FROM unnest($2::uuid[], $3::uuid[], $4::text[]) AS told (submission, delivery, state)
+            WHERE replay = $1 AND replay_item.submission = told.submission
+              AND replay_item.delivery IS NOT DISTINCT FROM told.delivery
+            """,
+            replay,
+            [item["submission"] for item, _ in done],
+            [item["delivery"] for item, _ in done],
+            [state for _, state in done],
         )
-        SELECT pg_notify('lanes', '') FROM woken LIMIT 1
-        """,
-        list(lanes),
-    )
+        counts = Counter(treated.counts)
+        finished = await connection.fetchval(
+            _ACCOUNT,
+            replay,
+            *(counts[column] for column in _COLUMNS),
+            self.replay["earned"] - treated.charged,
+            self.replay["now"],
+            ReplayState.FINISHED,
+        )
+        if finished:
+            await _tell(connection, replay, self.replay["author"], "finished")
 
 
-def _line(row: asyncpg.Record, order: _Order) -> JournalEntry:
-    return JournalEntry(
-        "delivery.sent_again",
-        row["submission"],
-        row["id"],
-        actor=f"operator:{order.author}",
-        detail=f"replay {order.id}",
-    )
+_COLUMNS = ("sent", "skipped", "revised", "planned", "withdrawn", "unchanged")
+
+_ACCOUNT = """
+    WITH rest AS (SELECT EXISTS (SELECT FROM replay_item WHERE replay = $1 AND state = 'pending') AS pending)
+    UPDATE replay
+    SET sent = sent + $2, skipped = skipped + $3, revised = revised + $4, planned = planned + $5,
+        withdrawn = withdrawn + $6, unchanged = unchanged + $7,
+        credit = CASE WHEN rate IS NULL THEN credit ELSE $8::float8 END, treated_at = $9,
+        state = CASE WHEN rest.pending THEN state ELSE $10::text END,
+        finished_at = CASE WHEN rest.pending THEN NULL ELSE clock_timestamp() END
+    FROM rest
+    WHERE id = $1
+    RETURNING NOT rest.pending
+"""
 
 
-async def _account(connection: Connection, replay: UUID, treated: Sequence[UUID], sent: set[UUID]) -> None:
-    """The order is finished when nothing of it is pending."""
-    await connection.execute(
+async def _not_moved(connection: Connection, locked: Locked, asked: Collection[UUID]) -> set[UUID]:
+    """What is there under its lock, or is not there at all."""
+    away = [name for name in asked if name not in locked.rows]
+    if not away:
+        return set(asked)
+    rows = await connection.fetch("SELECT id FROM delivery WHERE id = ANY($1::uuid[])", away)
+    return set(asked) - {row["id"] for row in rows}
+
+
+async def _still_named(connection: Connection, locked: Locked) -> set[UUID]:
+    """Those that the newest decision of their submission names: a replay sends to nobody else. Read after they
+    were locked, so a decision anew is seen."""
+    rows = await connection.fetch(
         """
-        UPDATE replay_item
-        SET state = CASE WHEN delivery = ANY($3::uuid[]) THEN 'sent' ELSE 'skipped' END
-        WHERE replay = $1 AND delivery = ANY($2::uuid[])
+        SELECT delivery.id
+        FROM delivery CROSS JOIN LATERAL (
+            SELECT number, recipients FROM decision WHERE decision.submission = delivery.submission
+            ORDER BY number DESC LIMIT 1
+        ) AS newest
+        WHERE delivery.id = ANY($1::uuid[]) AND (
+            newest.number = 1 OR delivery.kind <> $2
+            OR newest.recipients @> jsonb_build_array(jsonb_build_object('delivery', delivery.id))
+        )
         """,
-        replay,
-        treated,
-        list(sent),
+        list(locked.rows),
+        ParcelKind.SUBMISSION,
     )
-    await connection.execute(
-        """
-        UPDATE replay
-        SET sent = sent + $2, skipped = skipped + $3,
-            finished_at = CASE WHEN EXISTS (
-                SELECT FROM replay_item WHERE replay_item.replay = replay.id AND state = 'pending'
-            ) THEN NULL ELSE clock_timestamp() END
-        WHERE id = $1
-        """,
-        replay,
-        len(sent),
-        len(treated) - len(sent),
-    )
+    return {row["id"] for row in rows}
