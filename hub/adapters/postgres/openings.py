@@ -1,4 +1,4 @@
-"""Lanes that are opened: an operator says so, or their endpoint is another one.
+"""Lanes that are opened, or looked at again: an operator says so, or their endpoint or pace is another one.
 
 Business of this file: forgetting that an endpoint refused or failed, and planning again the delivery that was
 parked when it refused. Under the lanes' locks; who asks and why is the caller's.
@@ -71,4 +71,17 @@ _PLAN_AGAIN = """
     FROM parked, (SELECT clock_timestamp() AS now) AS clock
     WHERE delivery.id = parked.id
     RETURNING delivery.id, delivery.submission
+"""
+
+
+async def look_again(connection: Connection, subscribers: Sequence[str]) -> None:
+    """Their lanes that rest for hours or a rate, and not because they fail, are due. Under their locks."""
+    await connection.execute(_LOOK_AGAIN, list(subscribers))
+    await connection.execute("NOTIFY lanes")
+
+
+_LOOK_AGAIN = """
+    UPDATE lane SET rests_until = NULL, due_at = LEAST(due_at, clock_timestamp())
+    WHERE subscriber = ANY($1::text[]) AND due_at IS NOT NULL AND failures = 0 AND closed_at IS NULL
+      AND (rests_until IS NOT NULL OR due_at > clock_timestamp())
 """

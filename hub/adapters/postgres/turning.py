@@ -14,7 +14,7 @@ import asyncpg
 
 from hub.adapters.postgres.addresses import Address, make_lanes
 from hub.adapters.postgres.database import Connection, to_json
-from hub.adapters.postgres.openings import open_lanes
+from hub.adapters.postgres.openings import look_again, open_lanes
 from hub.adapters.postgres.rows import JournalEntry, texts, write_journal
 from hub.domain.pace import pace_to_json
 from hub.domain.partner import MAILBOX, NOTICE
@@ -89,8 +89,7 @@ async def turn(connection: Connection, turns: Sequence[Turn]) -> None:
         [one.subscriber for one in turns if one.other_endpoint],
     )
     await open_lanes(connection, [row["id"] for row in opened], "hub", "its partner has another endpoint")
-    await connection.execute(_LOOK_AGAIN, [one.subscriber for one in turns])
-    await connection.execute("NOTIFY lanes")
+    await look_again(connection, [one.subscriber for one in turns])
     await write_journal(
         connection,
         [
@@ -114,10 +113,4 @@ _LEAVE = f"""
         ) THEN LEAST(lane.due_at, clock_timestamp()) ELSE lane.due_at END
     FROM today
     WHERE lane.subscriber = today.subscriber AND lane.channel NOT IN ('{MAILBOX}', '{NOTICE}')
-"""
-
-_LOOK_AGAIN = """
-    UPDATE lane SET rests_until = NULL, due_at = LEAST(due_at, clock_timestamp())
-    WHERE subscriber = ANY($1::text[]) AND due_at IS NOT NULL AND failures = 0 AND closed_at IS NULL
-      AND (rests_until IS NOT NULL OR due_at > clock_timestamp())
 """
