@@ -68,13 +68,13 @@ async def _carried(database: Database, dsn: str, broker: Broker, count: int) -> 
             stack.callback(stand.end)
             stand.hear()
         await asyncio.sleep(_SHARING)
-        servers = {"PostgreSQL": await _postmaster(database), "Kafka": broker.process}
-        before = {name: _family(process) for name, process in servers.items()}
+        servers = {"PostgreSQL": await postmaster(database), "Kafka": broker.process}
+        before = {name: family(process) for name, process in servers.items()}
         for _, stand in rooms:
             stand.say("go")
         told = [(room, stand.hear()) for room, stand in rooms]
         seconds = max(one["seconds"] for _, one in told)
-        used = {name: _family(process) - before[name] for name, process in servers.items()}
+        used = {name: family(process) - before[name] for name, process in servers.items()}
         deliveries = await _counts(database, count)
     for room, one in told:
         used[room] = used.get(room, 0) + one["cpu"]
@@ -85,7 +85,7 @@ async def _carried(database: Database, dsn: str, broker: Broker, count: int) -> 
     ]
 
 
-async def _postmaster(database: Database) -> int:
+async def postmaster(database: Database) -> int:
     """The process above all of the server's."""
 
     async def ask(connection: Connection) -> int:
@@ -95,7 +95,7 @@ async def _postmaster(database: Database) -> int:
     return await database.once(ask)
 
 
-def _family(process: int) -> float:
+def family(process: int) -> float:
     """Seconds that a process, those below it and those that were below it took so far."""
     below = (int(path.name) for path in Path("/proc").iterdir() if path.name.isdecimal())
     family = [one for one in below if one == process or _parent(one) == process]

@@ -11,7 +11,7 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -42,13 +42,29 @@ def at_most(name: str, value: float, unit: str, bar: float) -> Row:
     return Row(name, round(value, 2), unit, bar, value <= bar)
 
 
-def run(title: str, measure: Callable[[bool], list[Row]]) -> None:
+Measure = Callable[[bool], list[Row]]
+"""Whether it shall be short."""
+
+
+def run(title: str, measure: Measure) -> None:
     """Parse `--short` and `--json FILE`, measure, print; exits with 1 when a bar does not hold."""
+    _run(title, {"": measure})
+
+
+def run_one_of(title: str, modes: Mapping[str, Measure]) -> None:
+    """The same with the name of a mode before."""
+    _run(title, modes)
+
+
+def _run(title: str, modes: Mapping[str, Measure]) -> None:
     arguments = argparse.ArgumentParser(description=title)
+    if "" not in modes:
+        arguments.add_argument("mode", choices=list(modes))
     arguments.add_argument("--short", action="store_true", help="a minute instead of several")
     arguments.add_argument("--json", type=Path, help="write the rows there too")
     chosen = arguments.parse_args()
-    rows = measure(chosen.short)
+    mode = getattr(chosen, "mode", "")
+    rows, title = modes[mode](chosen.short), f"{title} {mode}".rstrip()
     _print(title, rows)
     if chosen.json is not None:
         chosen.json.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n", encoding="utf-8")
