@@ -92,6 +92,15 @@ class Settings(BaseSettings):
     # Supervision, where the log is Kafka.
     silence: float = Field(10, gt=0, description="How many deliveries must be missed before silence is told.")
 
+    # Reconciliation, and what operators are told of.
+    reconcile_recent: float = Field(3600, gt=0, description="Seconds between checks of the last three days.")
+    reconcile_whole: float = Field(86400, gt=0, description="Seconds between checks of everything.")
+    alarm_unfetched: float = Field(2 * 86400, gt=0, description="Seconds in a mailbox that nobody reads.")
+    alarm_unacknowledged: float = Field(3 * 86400, gt=0, description="Seconds until fetched is acknowledged.")
+    alarm_undecided: float = Field(86400, gt=0, description="Seconds that a submission waits for its decision.")
+    alarm_waiting: float = Field(86400, gt=0, description="Seconds that a delivery may be on its way.")
+    alarm_failing: float = Field(3600, gt=0, description="Seconds that an endpoint may fail.")
+
     # Dispatch.
     retry_waits: Waits = Field(
         (5, 60, 300, 1800, 7200, 18000, 36000, *[86400] * 6),
@@ -115,6 +124,11 @@ class Settings(BaseSettings):
     page: int = Field(20, ge=1, le=500, description="Deliveries of one lane taken at once.")
     lease: float = Field(30, ge=1, description="Seconds a worker holds a lane before it must renew.")
     stop_grace: float = Field(20, ge=0, description="Seconds that running deliveries have when stopping.")
+
+    # Replays.
+    replay_approval: int = Field(
+        1000, ge=0, description="Of how many items at most a replay needs no other operator's approval."
+    )
 
     log_format: str = Field("auto", pattern="^(auto|json|console)$")
 

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from hub.adapters.keys.local import LocalKeyring
+from hub.adapters.postgres.alarms import PostgresAlarms
 from hub.adapters.postgres.database import Database
 from hub.adapters.postgres.embedded import EmbeddedPostgres
+from hub.adapters.postgres.intake import PostgresIntake
 from hub.adapters.postgres.ledger import PostgresLedger
 from hub.adapters.postgres.migrations import migrate
 from hub.adapters.postgres.partners import PostgresPartners
@@ -30,6 +32,7 @@ from hub.domain.review import Finding
 from hub.domain.rule_book import RuleBook
 from hub.domain.rules import Subscription, Succession
 from hub.domain.territory import Territory
+from hub.ports.alarms import Alarms
 from hub.ports.keyring import Keyring
 from hub.ports.shelf import ShelfRows
 from hub.ports.store import Change, Item, ItemKind, Ledger, Partners, Replays
@@ -74,6 +77,10 @@ class Ground:
     @property
     def ledger(self) -> Ledger:
         return PostgresLedger(self.database)
+
+    @property
+    def alarms(self) -> Alarms:
+        return PostgresAlarms(self.database)
 
     @property
     def shelf(self) -> ShelfRows:
@@ -192,8 +199,7 @@ async def _keyring(settings: Settings, database: Database) -> Keyring:
     if given is not None:
         return given
     path = settings.folder / "hub.key"
-    counts = await PostgresViews(database).counts()
-    if not path.exists() and counts["submissions.accepted"]:
+    if not path.exists() and await PostgresIntake(database).any_accepted():
         # A new key would open nothing of what is there, and nobody would notice before the first attempt.
         raise SettingsError(f"{path} is gone, and what was accepted is sealed under it: put it back")
     return LocalKeyring.from_file(path, create=True)

@@ -27,6 +27,7 @@ from hub.assembly.files import connectors
 from hub.assembly.ground import Ground
 from hub.assembly.journey import kafka_deposits, kafka_log, schema_registry
 from hub.assembly.objects import attachment_store
+from hub.domain.alarms import Patience
 from hub.domain.retry import Policies
 from hub.entrypoints.http.app import build
 from hub.entrypoints.http.limits import Limits
@@ -38,6 +39,7 @@ from hub.ports.connector import Surroundings
 from hub.ports.deposits import Deposits
 from hub.ports.log import Log
 from hub.ports.schemas import SchemaRegistry
+from hub.services.alarms import AlarmRoom
 from hub.services.deposits import DepositRoom, Wire
 from hub.services.dispatch import DispatchRoom, Pace
 from hub.services.endpoints import EndpointRoom
@@ -46,6 +48,7 @@ from hub.services.library import Library
 from hub.services.outgoing import NewsRoom, OutgoingRoom
 from hub.services.parcels import ParcelRoom
 from hub.services.recall import RecallRoom
+from hub.services.reconciliation import ReconciliationRoom
 from hub.services.registration import RegistrationRoom
 from hub.services.replay import ReplayRoom
 from hub.services.routing import RoutingRoom
@@ -218,7 +221,24 @@ class House:
 
     @cached_property
     def replay(self) -> ReplayRoom:
-        return ReplayRoom(self.base.replays, self.clock)
+        return ReplayRoom(self.base.replays, self.library, self.clock)
+
+    @cached_property
+    def reconciliation(self) -> ReconciliationRoom:
+        waits = (self.settings.reconcile_recent, self.settings.reconcile_whole)
+        return ReconciliationRoom(self.base.ledger, *(timedelta(seconds=wait) for wait in waits))
+
+    @cached_property
+    def alarms(self) -> AlarmRoom:
+        settings = self.settings
+        waits = (
+            settings.alarm_unfetched,
+            settings.alarm_unacknowledged,
+            settings.alarm_undecided,
+            settings.alarm_waiting,
+            settings.alarm_failing,
+        )
+        return AlarmRoom(self.base.alarms, Patience(*(timedelta(seconds=wait) for wait in waits)))
 
     @cached_property
     def sweep(self) -> SweepRoom:
@@ -246,6 +266,7 @@ class House:
             views=self.base.views,
             tokens=self.base.tokens,
             replays=self.base.replays,
+            replay_approval=self.settings.replay_approval,
             mailboxes=PostgresMailboxes(self.base.database),
             parcels=self.parcels,
             links=self.links,

@@ -38,7 +38,7 @@ class Role(StrEnum):
     DISPATCH = "dispatch"
     UPKEEP = "upkeep"
     """Replays, letters written again, what was set aside, trimming the log, letting go of rule books, sweeping the
-    attachment store."""
+    attachment store, the ledger and the alarms."""
 
 
 Life = Callable[[], Awaitable[None]]
@@ -93,6 +93,9 @@ def _upkeep(house: House, stopping: Stopping) -> Mapping[str, Life]:
         "shelf": lambda: workers.keep_shelf(house.shelf_room, house.log, stopping),
         "prune": lambda: workers.prune(house.rule_books, stopping),
         "sweep": lambda: workers.sweep(house.sweep, stopping),
+        "ledger": lambda: workers.fold(house.reconciliation, stopping),
+        "reconcile": lambda: workers.reconcile(house.reconciliation, house.clock, stopping),
+        "alarms": lambda: workers.look(house.alarms, stopping),
     }
     if (deposits := house.deposits) is not None:
         uploads = house.upload_sweep(deposits)

@@ -15,6 +15,7 @@ import sys
 import typer
 
 from hub.cli import (
+    accounting,
     covering,
     explaining,
     operating,
@@ -43,6 +44,7 @@ def _app() -> typer.Typer:
     )
     running.add_to(whole)
     operating.add_to(whole)
+    accounting.add_to(whole)
     relocating.add_to(whole)
     whole.add_typer(_rules(), name="rules")
     whole.add_typer(partners.commands(), name="partners")

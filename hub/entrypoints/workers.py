@@ -9,19 +9,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import structlog
 
 from hub.domain.errors import LeaseLost, SettingsError, Unavailable
+from hub.ports.clock import Clock
 from hub.ports.deposits import Deposits
 from hub.ports.log import Log, LogReader, Topic
 from hub.ports.store import RuleBooks
 from hub.services import registration, routing, shelf
+from hub.services.alarms import AlarmRoom
 from hub.services.deposits import DepositRoom
 from hub.services.library import Library
 from hub.services.outgoing import NewsRoom, OutgoingRoom
 from hub.services.recall import RecallRoom
+from hub.services.reconciliation import ReconciliationRoom
 from hub.services.registration import RegistrationRoom
 from hub.services.replay import ReplayRoom
 from hub.services.routing import RoutingRoom
@@ -38,6 +41,9 @@ _LOOK_AT_LIFE_EVERY = 10.0
 _SEARCH_EVERY = 3600.0
 _GRANTED_EVERY = 5.0
 _REFRESH_EVERY = 2.0
+_FOLD_EVERY = 10.0
+_LOOK_EVERY = 300.0
+_CHECK_EVERY = 60.0
 _LONGEST_PAUSE = 10.0
 
 log = structlog.get_logger()
@@ -133,6 +139,24 @@ async def prune(rule_books: RuleBooks, stopping: Stopping) -> None:
         if gone:
             log.info("rule_book.pruned", editions=list(gone))
         await rest(stopping, _PRUNE_EVERY)
+
+
+async def fold(room: ReconciliationRoom, stopping: Stopping) -> None:
+    while not stopping.is_set():
+        await room.fold()
+        await rest(stopping, _FOLD_EVERY)
+
+
+async def reconcile(room: ReconciliationRoom, clock: Clock, stopping: Stopping) -> None:
+    while not stopping.is_set():
+        await room.check(datetime.fromtimestamp(clock.now(), UTC))
+        await rest(stopping, _CHECK_EVERY)
+
+
+async def look(room: AlarmRoom, stopping: Stopping) -> None:
+    while not stopping.is_set():
+        await room.run_once()
+        await rest(stopping, _LOOK_EVERY)
 
 
 async def carry_news(room: NewsRoom, stopping: Stopping) -> None:

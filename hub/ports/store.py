@@ -8,7 +8,7 @@ lane, partner, delivery), each sorted by key, and is run again when the database
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -19,6 +19,7 @@ from hub.domain.circuit import UNKNOWN, Standing
 from hub.domain.decisions import Decision, Verdict
 from hub.domain.delivery import Attempt, Conclusion
 from hub.domain.identity import ParcelKind, Subscriber
+from hub.domain.ledger import WHOLE, Discrepancy, Scope, Term
 from hub.domain.lifecycle import State
 from hub.domain.partner import Endpoint, Partner
 from hub.domain.replays import Chosen, ReplayOrder, ReplayState, ReplayVerb
@@ -432,6 +433,10 @@ class TodaysRules:
     decide: Callable[[RoutingFacts], Verdict]
 
 
+RulesNow = Callable[[], Awaitable[TodaysRules]]
+"""Asked when they are needed. Raises RuleBookError when they cannot be read."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rerouted:
     """What a decision by hand came to: its number, the delivery it names instead, and whether the former partner
@@ -450,10 +455,10 @@ class Replays(Protocol):
         same id again: the replay that is there, whatever else is said. Raises Invalid."""
         ...
 
-    async def send_again(self, limit: int, rules: TodaysRules | None = None) -> int:
+    async def send_again(self, limit: int, rules: RulesNow | None = None) -> int:
         """Treat a page of the running replay that waits for longest, at its rate: plan deliveries again, as new
         sendings, or decide their submissions anew; how many items were treated. Without `rules`, those by the
-        rules of today wait."""
+        rules of today wait. Raises RuleBookError, nothing done."""
         ...
 
     async def turn(self, id: UUID, verb: ReplayVerb, operator: str) -> Replay | None:
@@ -502,27 +507,55 @@ class SubmissionAccount:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryAccount:
-    """named = the sum of `states`, for one procedure and channel. `named` is counted from the decisions,
-    `states` from the deliveries."""
+    """named = the sum of `terms`, for one procedure and kind of delivery. `named` is counted from the decisions,
+    `terms` from the deliveries. Other kinds than submissions (news, notices) are named by none: they are counted
+    beside."""
 
     procedure: str
-    channel: str
+    kind: str
     named: int
-    states: Mapping[State, int]
+    terms: Mapping[Term, int]
+
+
+@dataclass(frozen=True, slots=True)
+class StandingAccount:
+    """Where the deliveries of one kind and procedure are now: with this partner ('' where none was asked for), on
+    this channel."""
+
+    kind: str
+    procedure: str
+    partner: str
+    channel: str
+    terms: Mapping[Term, int]
 
 
 @dataclass(frozen=True, slots=True)
 class Accounts:
-    """The two equations, read in one transaction. `strays`: records beside the accounts."""
+    """The two equations, read in one transaction, and compared with what transactions counted. `standing` breaks the
+    right side of the second one down. `strays`: records beside the accounts."""
 
     submissions: tuple[SubmissionAccount, ...]
+    """None where a partner is asked for: the first equation knows no partners."""
     deliveries: tuple[DeliveryAccount, ...]
-    missing: tuple[UUID, ...]
-    """Named by a decision, and not registered (at most 100 of them)."""
-    unnamed: tuple[UUID, ...]
-    """Registered, and named by no decision (at most 100 of them)."""
+    standing: tuple[StandingAccount, ...]
+    differences: tuple[Discrepancy, ...]
+    unopened: int
+    """Buckets that differ as well, and were not looked into for ids."""
     strays: int
 
 
 class Ledger(Protocol):
-    async def accounts(self) -> Accounts: ...
+    async def accounts(self, scope: Scope = WHOLE) -> Accounts: ...
+
+    async def note(self, check: str, differences: int) -> None:
+        """What this check (`recent`, `whole`) found, for all to see."""
+        ...
+
+    async def noted(self) -> Mapping[str, datetime]:
+        """When each check was last made."""
+        ...
+
+    async def fold(self, limit: int) -> int:
+        """Add what transactions counted up into buckets: the oldest so many transactions, fewer if there are fewer;
+        how many. 0 also while somebody else is at it."""
+        ...

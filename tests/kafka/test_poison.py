@@ -23,7 +23,7 @@ from hub.adapters.postgres.shelf import PostgresShelf
 from hub.adapters.postgres.tray import PostgresTray
 from hub.adapters.registry.client import HttpSchemaRegistry, RegistryAddress
 from hub.adapters.system.clock import SystemClock
-from hub.cli.operating import shelf_table
+from hub.cli.accounting import shelf_table
 from hub.domain.decisions import Decision
 from hub.domain.errors import Flaw, Invalid
 from hub.domain.identity import submission_id

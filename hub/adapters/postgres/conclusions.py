@@ -14,6 +14,7 @@ from uuid import UUID
 
 from hub.adapters.postgres.database import Connection
 from hub.adapters.postgres.rows import AttemptTold, JournalEntry, write_journal
+from hub.adapters.postgres.slips import Moved
 from hub.domain.delivery import Attempt, Conclusion, Deferred, Delivered, Outcome, Refused
 from hub.domain.lifecycle import IN_MOTION, State, may_move, move
 
@@ -52,6 +53,7 @@ async def write_news(connection: Connection, told: Sequence[Told]) -> list[UUID]
     rows, owners = await _lock_deliveries(connection, told)
     moves, refused = _judge(rows, owners, told)
     await _write(connection, moves)
+    await _count(connection, moves)
     taken = {made.conclusion.attempt for made in moves}
     await write_journal(
         connection,
@@ -158,6 +160,13 @@ async def _write(connection: Connection, moves: Sequence[_Move]) -> None:
             for made in last.values()
         ],
     )
+
+
+async def _count(connection: Connection, moves: Sequence[_Move]) -> None:
+    moved = Moved()
+    for made in moves:
+        moved.note_state(made.conclusion.attempt.delivery, made.source, made.row.attempt, made.target)
+    await moved.write(connection)
 
 
 _WRITE = """

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from hub.adapters.postgres.database import Connection, Database
 from hub.adapters.postgres.rows import JournalEntry, attachments_to_json, texts, write_journal
+from hub.adapters.postgres.slips import count_accepted
 from hub.domain.errors import HubError, Unavailable
 from hub.domain.submission import Acceptance, Accepted, Conflict, Submission
 
@@ -41,6 +42,15 @@ class PostgresIntake:
         async def work(connection: Connection) -> Acceptance | None:
             there = await _what_is_there(connection, [id])
             return _compared(id, digest, there[id]) if there else None
+
+        return await self._database.once(work)
+
+    async def any_accepted(self) -> bool:
+        """Whether anything ever was."""
+
+        async def work(connection: Connection) -> bool:
+            found: bool = await connection.fetchval("SELECT EXISTS (SELECT FROM submission)")
+            return found
 
         return await self._database.once(work)
 
@@ -128,6 +138,7 @@ async def _insert_belongings(connection: Connection, fresh: Sequence[Submission]
         connection,
         [JournalEntry("submission.received", one.id, actor=f"sender:{one.sender}") for one in fresh],
     )
+    await count_accepted(connection, [one.id for one in fresh])
     await connection.execute("NOTIFY tray")
 
 

@@ -1,34 +1,45 @@
-"""The ledger: the two equations, counted from the rows themselves.
+"""The ledger read: what was kept, what the rows say, and where the two differ, id by id.
 
-Business of this file: reading both sides of each equation apart, so that a row that came or went behind
-the hub's back shows. It repairs nothing.
+Business of this file: one snapshot for all that is read, few scans however much there is, and opening what differs.
+It repairs nothing. What transactions count stands in `slips`; what differs is the domain's to say.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
-from uuid import UUID
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from itertools import chain
 
 import asyncpg
 
 from hub.adapters.postgres.database import Connection, Database
-from hub.domain.lifecycle import State
-from hub.ports.store import Accounts, DeliveryAccount, SubmissionAccount
+from hub.adapters.postgres.ledger_pages import opened
+from hub.adapters.postgres.ledger_scans import DELIVERIES, FURTHER, KEPT, SUBMISSIONS_THERE, VERDICTS, grouped
+from hub.adapters.postgres.slips import fold
+from hub.domain.identity import ParcelKind
+from hub.domain.ledger import (
+    DECIDED,
+    NOTHING,
+    STANDING,
+    SUBMISSIONS,
+    WHOLE,
+    Book,
+    Bucket,
+    Scope,
+    Tally,
+    Term,
+    differing,
+    wrapped,
+)
+from hub.ports.store import Accounts, DeliveryAccount, StandingAccount, SubmissionAccount
 
-_LISTED = 100
+# Reading years of submissions takes longer than any other statement of the hub may.
+PATIENCE = 900.0
+_LARGE = 24
+_MOST_OPENED = 200
 
-# Counting years of submissions takes longer than any other statement of the hub may.
-_PATIENCE = 900.0
-
-# A delivery that several decisions name is named once.
-_NAMED = """
-    named AS (
-        SELECT DISTINCT ON (id) (recipient ->> 'delivery')::uuid AS id, submission
-        FROM decision, jsonb_array_elements(recipients) AS recipient
-        ORDER BY id, submission
-    )
-"""
+_Sides = defaultdict[Bucket, dict[Term, Tally]]
 
 
 class PostgresLedger:
@@ -37,116 +48,206 @@ class PostgresLedger:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def accounts(self) -> Accounts:
+    async def accounts(self, scope: Scope = WHOLE) -> Accounts:
         async def work(connection: Connection) -> Accounts:
             # One snapshot for all that follows: what is counted twice is the same twice.
             await connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-            return await read_accounts(connection)
+            return await read_accounts(connection, scope)
 
         return await self._database.run(work)
 
+    async def note(self, check: str, differences: int) -> None:
+        async def work(connection: Connection) -> None:
+            await connection.execute(
+                """
+                INSERT INTO ledger_check (scope, differences) VALUES ($1, $2)
+                ON CONFLICT (scope) DO UPDATE SET at = clock_timestamp(), differences = excluded.differences
+                """,
+                check,
+                differences,
+            )
 
-async def read_accounts(connection: Connection) -> Accounts:
+        await self._database.run(work)
+
+    async def noted(self) -> Mapping[str, datetime]:
+        async def work(connection: Connection) -> Mapping[str, datetime]:
+            return {
+                row["scope"]: row["at"]
+                for row in await connection.fetch("SELECT scope, at FROM ledger_check")
+            }
+
+        return await self._database.once(work)
+
+    async def fold(self, limit: int) -> int:
+        return await self._database.run(lambda connection: fold(connection, limit))
+
+
+async def read_accounts(connection: Connection, scope: Scope = WHOLE) -> Accounts:
     """In the caller's transaction, which sees one snapshot."""
+    # To compile what is read once costs more than it gains.
+    await connection.execute("SET LOCAL jit = off")
+    there = await _there(connection, scope, _LARGE)
+    kept = await _kept(connection, scope, _LARGE)
+    suspects = differing(kept, there.book, _beside(there.book))
+    # By the hour and by the partner, of the days that differ.
+    places = await _narrowed(connection, scope, suspects) if suspects else []
+    differences = await opened(connection, places[:_MOST_OPENED]) if places else ()
     return Accounts(
-        submissions=await _submissions(connection),
-        deliveries=await _deliveries(connection),
-        missing=await _missing(connection),
-        unnamed=await _unnamed(connection),
-        strays=await _strays(connection),
+        submissions=_submission_accounts(there.book),
+        deliveries=_delivery_accounts(there.book),
+        standing=tuple(there.standing),
+        differences=tuple(differences),
+        unopened=max(len(places) - _MOST_OPENED, 0),
+        strays=await connection.fetchval(_STRAYS),
     )
 
 
-async def _submissions(connection: Connection) -> tuple[SubmissionAccount, ...]:
-    """The newest decision of a submission says which term it stands in."""
-    rows = await connection.fetch(
-        """
-        SELECT procedure,
-               count(*) AS accepted,
-               count(*) FILTER (WHERE verdict = 'routed') AS routed,
-               count(*) FILTER (WHERE verdict = 'unroutable') AS unroutable,
-               count(*) FILTER (WHERE verdict = 'set_aside') AS set_aside,
-               count(*) FILTER (WHERE verdict IS NULL) AS undecided
-        FROM submission LEFT JOIN (
-            SELECT DISTINCT ON (submission) submission, verdict
-            FROM decision ORDER BY submission, number DESC
-        ) AS newest ON newest.submission = submission.id
-        GROUP BY procedure ORDER BY procedure
-        """,
-        timeout=_PATIENCE,
-    )
-    return tuple(SubmissionAccount(**dict(row)) for row in rows)
+_STRAYS = """
+    SELECT count(*) FROM stray WHERE NOT EXISTS (SELECT FROM submission WHERE submission.id = stray.submission)
+"""
 
 
-async def _deliveries(connection: Connection) -> tuple[DeliveryAccount, ...]:
-    """An id that is named and not registered has no channel: it is counted under the channel ''."""
-    rows = await connection.fetch(
-        f"""
-        WITH {_NAMED}
-        SELECT coalesce(delivery.procedure, submission.procedure, '') AS procedure,
-               coalesce(delivery.channel, '') AS channel,
-               delivery.state,
-               count(named.id) AS named,
-               count(delivery.id) AS registered
-        FROM named
-        FULL JOIN delivery ON delivery.id = named.id
-        LEFT JOIN submission ON submission.id = named.submission
-        GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
-        """,
-        timeout=_PATIENCE,
-    )
-    return _delivery_accounts(rows)
+def _beside(book: Book) -> set[str]:
+    """Kinds that no decision names: news and notices are counted beside."""
+    return {place.kind for place in book} - {SUBMISSIONS, ParcelKind.SUBMISSION}
 
 
-def _delivery_accounts(rows: Sequence[asyncpg.Record]) -> tuple[DeliveryAccount, ...]:
-    named: Counter[tuple[str, str]] = Counter()
-    states: defaultdict[tuple[str, str], dict[State, int]] = defaultdict(dict)
+# --- reading ------------------------------------------------------------------------------------------
+
+
+class _There:
+    """What the rows say, and where deliveries are now."""
+
+    def __init__(self) -> None:
+        self.book: _Sides = defaultdict(dict)
+        self.standing: list[StandingAccount] = []
+
+
+async def _there(connection: Connection, scope: Scope, hours: int) -> _There:
+    found = _There()
+    values = (scope.first, scope.end, scope.procedure, scope.partner)
+    rows = await connection.fetch(grouped(DELIVERIES, hours), *values, timeout=PATIENCE)
+    _stand(found, rows)
+    for row in chain(
+        await connection.fetch(grouped(VERDICTS, hours), *values, timeout=PATIENCE),
+        await connection.fetch(grouped(FURTHER, hours), *values, timeout=PATIENCE),
+    ):
+        if row["verdict"] is not None:
+            _add(found.book, _whole(row), Term(row["verdict"]), _tally(row))
+        if row["named"]:
+            tally = Tally(row["named"], wrapped(int(row["named_sum"])))
+            _add(found.book, _place(row, ParcelKind.SUBMISSION), Term.NAMED, tally)
+    if scope.partner is not None:
+        return _without_submissions(found)
+    for row in await connection.fetch(grouped(SUBMISSIONS_THERE, hours), *values[:3], timeout=PATIENCE):
+        _add(found.book, _whole(row), Term.ACCEPTED, _tally(row))
+    # What is accepted and has no decision: nobody need look for it row by row.
+    for place, sides in found.book.items():
+        if place.kind == SUBMISSIONS:
+            left = sides.get(Term.ACCEPTED, NOTHING)
+            for side in DECIDED:
+                left = left.minus(sides.get(side, NOTHING))
+            if left != NOTHING:
+                sides[Term.UNDECIDED] = left
+    return found
+
+
+def _without_submissions(found: _There) -> _There:
+    """The first equation knows no partners."""
+    for place in [place for place in found.book if place.kind == SUBMISSIONS]:
+        del found.book[place]
+    return found
+
+
+def _stand(found: _There, rows: Iterable[asyncpg.Record]) -> None:
+    """Where deliveries stand, and with whom they are now."""
+    now: Counter[tuple[str, str, str, str, Term]] = Counter()
     for row in rows:
-        place = (row["procedure"], row["channel"])
-        named[place] += row["named"]
-        if row["state"] is not None:
-            states[place][State(row["state"])] = row["registered"]
+        side = Term(row["term"])
+        _add(found.book, _place(row, row["kind"]), side, _tally(row))
+        now[row["kind"], row["procedure"], row["subscriber"], row["channel"], side] += row["number"]
+    by: defaultdict[tuple[str, str, str, str], dict[Term, int]] = defaultdict(dict)
+    for (kind, procedure, subscriber, channel, side), number in now.items():
+        by[kind, procedure, subscriber, channel][side] = number
+    found.standing = [StandingAccount(*key, by[key]) for key in sorted(by)]
+
+
+async def _kept(connection: Connection, scope: Scope, hours: int) -> _Sides:
+    """Of buckets and of the slips that are not added to them yet."""
+    book: _Sides = defaultdict(dict)
+    values = (scope.first, scope.end, scope.procedure, scope.partner)
+    for row in await connection.fetch(grouped(KEPT, hours), *values, timeout=PATIENCE):
+        if scope.partner is not None and row["kind"] == SUBMISSIONS:
+            continue
+        for side in Term:
+            tally = Tally(int(row[f"{side}_number"] or 0), wrapped(int(row[f"{side}_sum"] or 0)))
+            if tally != NOTHING:
+                _add(book, _place(row, row["kind"]), side, tally)
+    return book
+
+
+def _tally(row: asyncpg.Record) -> Tally:
+    return Tally(row["number"], wrapped(int(row["sum"])))
+
+
+def _whole(row: asyncpg.Record) -> Bucket:
+    return Bucket(row["hour"], row["procedure"], SUBMISSIONS)
+
+
+def _place(row: asyncpg.Record, kind: str) -> Bucket:
+    return Bucket(row["hour"], row["procedure"], kind, row["partner"])
+
+
+def _add(book: _Sides, place: Bucket, side: Term, tally: Tally) -> None:
+    book[place][side] = book[place].get(side, NOTHING).plus(tally)
+
+
+async def _narrowed(
+    connection: Connection, scope: Scope, suspects: Sequence[Bucket]
+) -> list[tuple[Bucket, Mapping[Term, Tally], Mapping[Term, Tally]]]:
+    """The buckets that differ, with what was kept of them and what is there."""
+    found: list[tuple[Bucket, Mapping[Term, Tally], Mapping[Term, Tally]]] = []
+    for hour, procedure in sorted({(place.hour, place.procedure) for place in suspects}):
+        day = scope.within(hour, hour + _LARGE, procedure)
+        there, kept = (await _there(connection, day, 1)).book, await _kept(connection, day, 1)
+        found += [
+            (place, kept.get(place, {}), there.get(place, {}))
+            for place in differing(kept, there, _beside(there))
+        ]
+        if len(found) > _MOST_OPENED:
+            break
+    return found
+
+
+# --- the equations ------------------------------------------------------------------------------------
+
+
+def _submission_accounts(book: Book) -> tuple[SubmissionAccount, ...]:
+    sums: defaultdict[str, Counter[Term]] = defaultdict(Counter)
+    for place, sides in book.items():
+        if place.kind == SUBMISSIONS:
+            sums[place.procedure].update({side: tally.number for side, tally in sides.items()})
     return tuple(
-        DeliveryAccount(procedure, channel, count, states[procedure, channel])
-        for (procedure, channel), count in named.items()
+        SubmissionAccount(
+            procedure,
+            told[Term.ACCEPTED],
+            told[Term.ROUTED],
+            told[Term.UNROUTABLE],
+            told[Term.SET_ASIDE],
+            told[Term.UNDECIDED],
+        )
+        for procedure, told in sorted(sums.items())
     )
 
 
-async def _missing(connection: Connection) -> tuple[UUID, ...]:
-    rows = await connection.fetch(
-        f"""
-        WITH {_NAMED}
-        SELECT id FROM named WHERE NOT EXISTS (SELECT FROM delivery WHERE delivery.id = named.id)
-        ORDER BY id LIMIT $1
-        """,
-        _LISTED,
-        timeout=_PATIENCE,
+def _delivery_accounts(book: Book) -> tuple[DeliveryAccount, ...]:
+    sums: defaultdict[tuple[str, str], Counter[Term]] = defaultdict(Counter)
+    for place, sides in book.items():
+        if place.kind != SUBMISSIONS:
+            sums[place.kind, place.procedure].update({side: tally.number for side, tally in sides.items()})
+    return tuple(
+        DeliveryAccount(
+            procedure, kind, told[Term.NAMED], {side: told[side] for side in STANDING if told[side]}
+        )
+        for (kind, procedure), told in sorted(sums.items())
     )
-    return tuple(row["id"] for row in rows)
-
-
-async def _unnamed(connection: Connection) -> tuple[UUID, ...]:
-    rows = await connection.fetch(
-        f"""
-        WITH {_NAMED}
-        SELECT id FROM delivery WHERE NOT EXISTS (SELECT FROM named WHERE named.id = delivery.id)
-        ORDER BY id LIMIT $1
-        """,
-        _LISTED,
-        timeout=_PATIENCE,
-    )
-    return tuple(row["id"] for row in rows)
-
-
-async def _strays(connection: Connection) -> int:
-    """Records that name no accepted submission: those kept as such, and decisions whose submission went."""
-    count: int = await connection.fetchval(
-        """
-        SELECT count(*) FROM (
-            SELECT submission, number FROM stray UNION SELECT submission, number FROM decision
-        ) AS record
-        WHERE NOT EXISTS (SELECT FROM submission WHERE submission.id = record.submission)
-        """,
-        timeout=_PATIENCE,
-    )
-    return count

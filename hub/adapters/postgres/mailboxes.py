@@ -13,6 +13,7 @@ import asyncpg
 
 from hub.adapters.postgres.database import Connection, Database
 from hub.adapters.postgres.rows import JournalEntry, write_journal
+from hub.adapters.postgres.slips import Moved
 from hub.domain.identity import Subscriber
 from hub.domain.lifecycle import State, may_move
 
@@ -30,6 +31,10 @@ class PostgresMailboxes:
             states = {row["id"]: row for row in await _lock_own(connection, subscriber, deliveries)}
             fresh = [row for row in states.values() if may_move(State(row["state"]), State.ACKNOWLEDGED)]
             await _rest(connection, [row["id"] for row in fresh])
+            moved = Moved()
+            for row in fresh:
+                moved.note_state(row["id"], State(row["state"]), row["attempt"], State.ACKNOWLEDGED)
+            await moved.write(connection)
             await write_journal(connection, [_line(row, subscriber) for row in fresh])
             held = {name for name, row in states.items() if row["state"] == State.ACKNOWLEDGED}
             held.update(row["id"] for row in fresh)
@@ -43,7 +48,7 @@ async def _lock_own(
 ) -> Sequence[asyncpg.Record]:
     return await connection.fetch(
         """
-        SELECT id, submission, state FROM delivery
+        SELECT id, submission, state, attempt FROM delivery
         WHERE id = ANY($1::uuid[]) AND successor_in_force(subscriber) = $2
         ORDER BY id
         FOR UPDATE

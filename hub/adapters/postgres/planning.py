@@ -14,6 +14,7 @@ from uuid import UUID
 from hub.adapters.postgres.addresses import Address, Wanted, take_numbers, wake_lanes
 from hub.adapters.postgres.database import Connection
 from hub.adapters.postgres.rows import JournalEntry, recipients_to_json, texts
+from hub.adapters.postgres.slips import count_decided, count_registered
 from hub.domain.decisions import FIRST, Decision, Recipient, Routed, SetAside, Unroutable
 from hub.domain.identity import ParcelKind
 
@@ -44,13 +45,15 @@ async def insert_decisions(
     verdicts = [_verdict(decision) for decision in decisions]
     rows = await connection.fetch(
         """
-        INSERT INTO decision (submission, number, snapshot, verdict, reasons, recipients, author, replay)
+        INSERT INTO decision (submission, number, snapshot, verdict, reasons, recipients, author, replay, hour,
+                              procedure)
         SELECT submission, number, snapshot, verdict,
                CASE WHEN reasons = '[]' THEN '{}'
                     ELSE ARRAY(SELECT jsonb_array_elements_text(reasons::jsonb)) END,
-               recipients::jsonb, $7, $8
+               recipients::jsonb, $7, $8, hour_of(theirs.received_at), theirs.procedure
         FROM unnest($1::uuid[], $2::integer[], $3::integer[], $4::text[], $5::text[], $6::text[])
           AS decided (submission, number, snapshot, verdict, reasons, recipients)
+        LEFT JOIN submission AS theirs ON theirs.id = decided.submission
         ON CONFLICT DO NOTHING
         RETURNING submission, number, COALESCE((
             SELECT max(number) FROM decision AS other WHERE other.submission = decision.submission
@@ -70,11 +73,22 @@ async def insert_decisions(
         known = newest.get(row["submission"], 0)
         newest[row["submission"]] = max(known, row["number"], row["newest_before"])
     inserted = {(row["submission"], row["number"]) for row in rows}
+    late = [(submission, number) for submission, number in inserted if number != newest[submission]]
+    if late:
+        await connection.execute(_LATE, [one for one, _ in late], [number for _, number in late])
+    await count_decided(connection, inserted)
     return [
         (one, one.number == newest[one.submission])
         for one in decisions
         if (one.submission, one.number) in inserted
     ]
+
+
+_LATE = """
+    UPDATE decision SET late = true
+    FROM unnest($1::uuid[], $2::integer[]) AS told (submission, number)
+    WHERE decision.submission = told.submission AND decision.number = told.number
+"""
 
 
 async def plan(
@@ -111,7 +125,7 @@ async def _insert_deliveries(
     await connection.execute(
         """
         INSERT INTO delivery (id, submission, procedure, subscriber, named, by_mailbox, lane, channel, sequence,
-                              kind, revision, attachments, due_at, size)
+                              kind, revision, attachments, due_at, size, hour)
         SELECT id, submission, procedure, subscriber, NULLIF(named, subscriber), by_mailbox, lane, channel,
                sequence, $12, revision, attachments::integer[], (SELECT clock_timestamp()),
                CASE WHEN attachments = '{}' THEN 0 ELSE COALESCE((
@@ -119,7 +133,7 @@ async def _insert_deliveries(
                    FROM submission, jsonb_array_elements(submission.attachments) AS file
                    WHERE submission.id = planned.submission
                      AND (file ->> 'number')::integer = ANY(planned.attachments::integer[])
-               ), 0) END
+               ), 0) END, (SELECT hour_of(received_at) FROM submission WHERE submission.id = planned.submission)
         FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::boolean[], $7::bigint[],
                     $8::text[], $9::bigint[], $10::text[], $11::integer[])
           AS planned (id, submission, procedure, subscriber, named, by_mailbox, lane, channel, sequence,
@@ -139,6 +153,7 @@ async def _insert_deliveries(
         [one.revision for one, _, _ in numbered],
         ParcelKind.SUBMISSION.value,
     )
+    await count_registered(connection, [one.delivery for one, _, _ in numbered])
 
 
 def _verdict(decision: Decision) -> tuple[str, list[str]]:

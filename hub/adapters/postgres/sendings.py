@@ -14,6 +14,7 @@ import asyncpg
 
 from hub.adapters.postgres.addresses import Address, lock_lanes, make_lanes, take_numbers, wake_lanes
 from hub.adapters.postgres.database import Connection
+from hub.adapters.postgres.slips import Moved
 from hub.domain.lifecycle import State
 from hub.domain.partner import MAILBOX
 
@@ -88,6 +89,7 @@ async def plan_again(connection: Connection, locked: Locked, ids: Sequence[UUID]
         [locked.places[name][1] for name in ids],
         State.PLANNED,
     )
+    await _count(connection, locked, ids, State.PLANNED)
 
 
 async def withdraw(connection: Connection, locked: Locked, ids: Sequence[UUID], why: str) -> list[UUID]:
@@ -104,11 +106,20 @@ async def withdraw(connection: Connection, locked: Locked, ids: Sequence[UUID], 
             at_once,
             State.WITHDRAWN,
         )
+        await _count(connection, locked, at_once, State.WITHDRAWN)
     if under_way:
         await connection.execute(
             "UPDATE delivery SET withdrawing = $2 WHERE id = ANY($1::uuid[])", under_way, why
         )
     return at_once
+
+
+async def _count(connection: Connection, locked: Locked, ids: Sequence[UUID], target: State) -> None:
+    moved = Moved()
+    for name in ids:
+        row = locked.rows[name]
+        moved.note_state(name, State(row["state"]), row["attempt"], target)
+    await moved.write(connection)
 
 
 async def keep(connection: Connection, ids: Sequence[UUID]) -> None:

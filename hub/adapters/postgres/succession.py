@@ -207,7 +207,7 @@ _MOVE = """
     )
     UPDATE delivery
     SET subscriber = $3, named = COALESCE(named, delivery.subscriber), lane = $5, sequence = numbered.fresh,
-        channel = $6, due_at = CASE WHEN NOT lies THEN (SELECT clock_timestamp()) END,
+        channel = $6, due_at = CASE WHEN NOT numbered.lies THEN (SELECT clock_timestamp()) END,
         state = CASE WHEN again THEN $8 ELSE state END, sending = sending + again::integer,
         attempt = CASE WHEN again THEN 0 ELSE attempt END,
         changed_at = CASE WHEN state = 'in_flight' THEN changed_at ELSE clock_timestamp() END
