@@ -145,8 +145,9 @@ class Views(Protocol):
         ...
 
     async def counts(self) -> dict[str, int]:
-        """Gauges for metrics: `submissions.accepted`, `submissions.undecided` (no decision is registered),
-        `deliveries.<state>`, `tray.letters`, `set_aside.records`."""
+        """Gauges for metrics, of a few rows each: `submissions.accepted`, `submissions.undecided` (no decision is
+        registered), `deliveries.<term>`, `tray.letters`, `set_aside.records`, `alarms.<kind>` (how many at the last
+        look), `ledger_differences.<check>` (what the last check found), and `lag_seconds.undecided` and `.due`."""
         ...
 
 

@@ -12,15 +12,18 @@ import pytest
 from hub.adapters.postgres.database import Database
 from hub.adapters.postgres.intake import PostgresIntake
 from hub.adapters.postgres.lanes import PostgresLanes
+from hub.adapters.postgres.ledger import PostgresLedger
 from hub.adapters.postgres.mailboxes import PostgresMailboxes
 from hub.adapters.postgres.registry import PostgresRegistry
 from hub.adapters.postgres.replays import PostgresReplays
 from hub.adapters.postgres.views import PostgresViews
+from hub.domain.alarms import AlarmKind
 from hub.domain.decisions import Reason, SetAside, Unroutable
 from hub.domain.delivery import Attempt
 from hub.domain.lifecycle import State
 from hub.domain.replays import ReplayOrder, Selection
 from hub.ports.views import DeliveryFilter, DeliveryView
+from hub.services.reconciliation import ENTIRE, RECENT
 from tests.conformance.motion import NOW, conclude, park, plant, refused, take, waiting
 from tests.conformance.samples import (
     SENDER,
@@ -365,7 +368,10 @@ async def test_gauges_count_everything_and_say_zero_where_there_is_nothing(
     database: Database, views: PostgresViews
 ) -> None:
     empty = await views.counts()
-    states = {f"deliveries.{state}" for state in State}
+    states = {f"deliveries.{state}" for state in State if state is not State.IN_FLIGHT}
+    states |= {f"alarms.{kind}" for kind in AlarmKind} | {
+        f"ledger_differences.{check}" for check in (RECENT, ENTIRE)
+    }
     single = {"submissions.accepted", "submissions.undecided", "tray.letters", "set_aside.records"}
     assert set(empty) == states | single | {"lag_seconds.undecided", "lag_seconds.due"}
     assert set(empty.values()) == {0}
@@ -380,6 +386,10 @@ async def test_gauges_count_everything_and_say_zero_where_there_is_nothing(
         "deliveries.parked": 4,
         "deliveries.planned": 1,
     }
+    # The same when it is added up.
+    before = await views.counts()
+    assert await PostgresLedger(database).fold(100) > 0
+    assert await views.counts() == before
 
 
 async def test_how_long_the_oldest_waits_is_told_and_what_was_looked_at_before_is_not_counted_again(

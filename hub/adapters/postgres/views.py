@@ -14,6 +14,7 @@ from uuid import UUID
 import asyncpg
 
 from hub.adapters.postgres.database import Connection, Database
+from hub.adapters.postgres.gauges import read_gauges
 from hub.adapters.postgres.lanes import CLAIM_COLUMNS, claim_from
 from hub.adapters.postgres.rows import reasons_from_json
 from hub.domain.identity import Subscriber
@@ -118,14 +119,7 @@ class PostgresViews:
         return await self._database.once(work)
 
     async def counts(self) -> dict[str, int]:
-        """Every state is there, with 0 too: a gauge that vanishes is no zero."""
-
-        async def work(connection: Connection) -> dict[str, int]:
-            told = {f"deliveries.{state}": 0 for state in State}
-            told.update({row["name"]: row["count"] for row in await connection.fetch(_COUNTS)})
-            return told
-
-        return await self._database.once(work)
+        return await self._database.once(read_gauges)
 
 
 # --- a submission -------------------------------------------------------------------------------------
@@ -314,30 +308,3 @@ def _owned(row: asyncpg.Record) -> MailboxItem:
     """A parcel belongs to whoever stands for its partner now: who is succeeded reads nothing any more."""
     item = _mailbox_item(row)
     return replace(item, claim=replace(item.claim, subscriber=Subscriber.parse(row["owner"])))
-
-
-# --- gauges -------------------------------------------------------------------------------------------
-
-_COUNTS = """
-    SELECT 'submissions.accepted' AS name, count(*) FROM submission
-    UNION ALL
-    SELECT told.name, told.count FROM (
-        SELECT count(*) AS undecided,
-               GREATEST(EXTRACT(epoch FROM clock_timestamp() - min(received_at)), 0) AS waited
-        FROM submission
-        WHERE received_at >= (SELECT decided_until FROM log_life)
-          AND NOT EXISTS (SELECT FROM decision WHERE decision.submission = submission.id)
-    ) AS left_over CROSS JOIN LATERAL (
-        VALUES ('submissions.undecided', undecided), ('lag_seconds.undecided', COALESCE(waited, 0)::bigint)
-    ) AS told (name, count)
-    UNION ALL
-    SELECT 'lag_seconds.due',
-           COALESCE(GREATEST(EXTRACT(epoch FROM clock_timestamp() - min(due_at)), 0), 0)::bigint
-    FROM lane
-    UNION ALL
-    SELECT 'tray.letters', count(*) FROM tray
-    UNION ALL
-    SELECT 'set_aside.records', count(*) FROM set_aside_record
-    UNION ALL
-    SELECT 'deliveries.' || state, count(*) FROM delivery GROUP BY state
-"""
