@@ -21,6 +21,7 @@ from hub.domain.lifecycle import State
 from hub.ports.store import Change, Item, ItemKind
 from schemas.models.rules import SuccessionIn
 from tests.conformance.motion import conclude
+from tests.conformance.samples import rows
 from tests.services.http_world import OTHER_SENDER, SENDER, Answer, World, inline, offer, open_world
 from tests.unit.samples import BONNEVILLE, MINISTRY
 
@@ -271,6 +272,31 @@ async def move_all(world: World) -> None:
     for lane in await lanes.lease("essai", 100, minute):
         await lanes.claim("essai", lane.id, 100)
         await conclude(lanes, "essai", lane.id, [])
+
+
+async def test_every_read_of_content_is_a_line_of_the_journal_written_before_the_answer(world: World) -> None:
+    """Who, what and when: a parcel shown for the first time, a file, a range of it, a link. Not what was refused."""
+    await accepted(world)
+    (parcel,) = await mailbox(world)
+    await mailbox(world)
+    path = f"/v1/parcels/{parcel['delivery']}/attachments/1"
+    await world.call("GET", path, "bonneville")
+    await world.call("GET", path, "bonneville", headers={"Range": "bytes=2-4"})
+    await fetch(world, parcel["files"][1]["link"])
+    await world.call("GET", path, "ministry")
+    lines = await rows(
+        world.database,
+        "SELECT event, actor, detail FROM journal WHERE delivery = $1 AND event IN ('delivery.shown',"
+        " 'delivery.fetched') ORDER BY id",
+        UUID(parcel["delivery"]),
+    )
+    reader = f"partner:{BONNEVILLE}"
+    assert [tuple(line) for line in lines] == [
+        ("delivery.shown", reader, ""),
+        ("delivery.fetched", reader, "file 1, planned"),
+        ("delivery.fetched", reader, "file 1, planned, bytes 2-4"),
+        ("delivery.fetched", "link", "file 1, planned"),
+    ]
 
 
 async def test_mailboxes_are_for_partners(world: World) -> None:

@@ -12,7 +12,6 @@ import asyncpg
 
 from hub.adapters.postgres.database import Connection, Database
 from hub.domain.alarms import Alarm, AlarmKind, Patience
-from hub.domain.partner import MAILBOX
 
 _LOCK = 4_812_012
 
@@ -38,7 +37,6 @@ class PostgresAlarms:
                     patience.undecided,
                     patience.waiting,
                     patience.failing,
-                    MAILBOX,
                 )
             ]
             await _keep(connection, found)
@@ -82,11 +80,10 @@ _STANDING = (
 # A sending begins with the delivery, or when it was sent again. What lies in a mailbox was put there then: fetching
 # and acknowledging are its partner's alone, on that channel alone.
 _FIND = """
-    SELECT CASE WHEN fetched_at IS NULL THEN 'unfetched' ELSE 'unacknowledged' END AS kind, subscriber, channel,
+    SELECT CASE WHEN fetched THEN 'unacknowledged' ELSE 'unfetched' END AS kind, subscriber, channel,
            min(changed_at) AS since, count(*) AS number, NULL AS cause
-    FROM delivery
-    WHERE lies AND changed_at < clock_timestamp() - CASE WHEN fetched_at IS NULL THEN $1::interval ELSE $2 END
-      AND channel = $6
+    FROM (SELECT *, COALESCE(fetched_at >= changed_at, false) AS fetched FROM delivery WHERE lies) AS lying
+    WHERE changed_at < clock_timestamp() - CASE WHEN fetched THEN $2::interval ELSE $1 END
     GROUP BY 1, 2, 3
     UNION ALL
     SELECT 'undecided', '', '', min(received_at), count(*), NULL

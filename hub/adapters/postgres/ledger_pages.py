@@ -15,7 +15,7 @@ import asyncpg
 
 from hub.adapters.postgres.database import Connection
 from hub.domain.identity import ParcelKind
-from hub.domain.ledger import NOTHING, STANDING, SUBMISSIONS, Discrepancy, Bucket, Tally, Term, moved, wrapped
+from hub.domain.ledger import NOTHING, STANDING, SUBMISSIONS, Bucket, Discrepancy, Tally, Term, moved, wrapped
 
 Sides = Mapping[Term, Tally]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Annotated, Any
 from urllib.parse import quote
 from uuid import UUID
@@ -23,6 +24,7 @@ from hub.entrypoints.http.description import Responses, problems
 from hub.entrypoints.http.problems import Problem, moved, not_found
 from hub.entrypoints.http.rooms import InRooms, Rooms
 from hub.ports.connector import ParcelFile
+from hub.ports.reads import Read
 from hub.wire import read_id
 
 NO_LONGER = frozenset({State.WITHDRAWN, State.EXPIRED, State.RETURNED})
@@ -82,9 +84,13 @@ async def get_file(
     name = read_id(id)
     if name is None or not _is_number(number):
         raise not_found()
-    file = await _file(rooms, owner, name, int(number))
+    file, read = await _file(rooms, owner, name, int(number))
     wanted = _wanted(request, file)
     start, end = wanted or (0, file.size)
+    # Who read what is written before anything leaves.
+    await rooms.reads.fetched(
+        read if wanted is None else replace(read, what=f"{read.what}, bytes {start}-{end - 1}")
+    )
     stream = file.open(start, end)
     # The first bytes before the status line: what does not open is then still a whole problem.
     first = await anext(stream, b"")
@@ -101,7 +107,9 @@ async def get_file(
     return StreamingResponse(_joined(first, stream), status, headers)
 
 
-async def _file(rooms: Rooms, owner: Subscriber | None, delivery: UUID, number: int) -> ParcelFile:
+async def _file(
+    rooms: Rooms, owner: Subscriber | None, delivery: UUID, number: int
+) -> tuple[ParcelFile, Read]:
     """Raises Problem 404, the same whether there is no such file, or it is another partner's, or the parcel
     is not its partner's any more, or its keys are destroyed; 410 when its partner's place was taken."""
     item = await rooms.views.parcel(delivery)
@@ -115,7 +123,8 @@ async def _file(rooms: Rooms, owner: Subscriber | None, delivery: UUID, number: 
         raise not_found() from None
     if file is None:
         raise not_found()
-    return file
+    reader = "link" if owner is None else f"partner:{owner}"
+    return file, Read(item.claim.submission, delivery, reader, f"file {number}, {item.state.value}")
 
 
 def _wanted(request: Request, file: ParcelFile) -> tuple[int, int] | None:

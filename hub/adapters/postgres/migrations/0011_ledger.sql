@@ -96,8 +96,8 @@ CREATE TABLE alarm (
     PRIMARY KEY (kind, subscriber, channel)
 );
 
--- When its partner first read a file of it.
-ALTER TABLE delivery ADD COLUMN fetched_at timestamptz;
+-- When its partner first saw it in its mailbox, and read a file of it since it was delivered last.
+ALTER TABLE delivery ADD COLUMN shown_at timestamptz, ADD COLUMN fetched_at timestamptz;
 
 -- What is there is counted as it stands.
 INSERT INTO ledger_slip (kind, hour, procedure, partner, source, target, number, sum)
