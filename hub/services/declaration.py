@@ -22,7 +22,7 @@ from hub.domain.review import Finding, Severity, review
 from hub.domain.rule_book import RuleBook
 from hub.ports.store import Item, ItemKey, KeptPartner, Partners
 from hub.services.editions import EditionRoom, Proposal
-from hub.services.import_plans import CROWDED, Checks, crowded
+from hub.services.import_plans import CROWDED, Checks, crowded, flaws_in_notice
 
 # How often, and after which seconds, a first start looks whether another that wrote partners publishes.
 _LOOKS = 50
@@ -208,6 +208,7 @@ def flaws_in_partners(files: Declared, checks: Checks) -> Sequence[str]:
             flaws.append(f"no connector for {partner.endpoint.channel}")
         else:
             flaws += check(partner.endpoint)
+        flaws += flaws_in_notice(partner.pace, checks)
         if partner.subscriber in together:
             flaws.append(CROWDED)
         place = files.pointed(("partners", str(partner.subscriber))) if flaws else None
@@ -217,11 +218,13 @@ def flaws_in_partners(files: Declared, checks: Checks) -> Sequence[str]:
 
 
 def _is_known(partner: Partner, known: Mapping[Subscriber, Partner]) -> bool:
-    """By this name, channel and settings; secrets are not compared."""
+    """By this name, channel, settings, vendor and pace; secrets are not compared."""
     there = known.get(partner.subscriber)
     return (
         there is not None
         and there.name == partner.name
         and there.endpoint.channel == partner.endpoint.channel
         and there.endpoint.settings == partner.endpoint.settings
+        and there.vendor == partner.vendor
+        and there.pace == partner.pace
     )

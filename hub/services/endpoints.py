@@ -6,6 +6,7 @@ Business of this room: that a password or a signing secret lies in no table and 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from hub.domain.errors import MissingKey
 from hub.domain.identity import Subscriber
@@ -24,11 +25,7 @@ class EndpointRoom:
             return partner, None, None
         key = self._keyring.fresh()
         told = json.dumps(dict(partner.endpoint.secrets), sort_keys=True).encode()
-        bare = Partner(
-            partner.subscriber,
-            partner.name,
-            Endpoint(partner.endpoint.channel, partner.endpoint.settings),
-        )
+        bare = replace(partner, endpoint=Endpoint(partner.endpoint.channel, partner.endpoint.settings))
         return bare, self._keyring.seal(key, told, _context(partner.subscriber)), key.wrapped
 
     def open(self, lane: Lane) -> Endpoint:
@@ -39,7 +36,7 @@ class EndpointRoom:
         """The inverse of `seal`. Raises MissingKey or Tampered."""
         partner, sealed, wrapped = kept
         endpoint = self._open(partner.subscriber, partner.endpoint, sealed, wrapped)
-        return Partner(partner.subscriber, partner.name, endpoint)
+        return replace(partner, endpoint=endpoint)
 
     def _open(
         self, subscriber: Subscriber, endpoint: Endpoint, sealed: bytes | None, wrapped: bytes | None

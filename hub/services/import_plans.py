@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 
 from hub.domain.errors import MissingKey, Tampered
 from hub.domain.identity import Subscriber
+from hub.domain.pace import PartnerPace
 from hub.domain.partner import MAILBOX, Endpoint, Partner
 from hub.domain.rule_book import RuleBook
 from hub.domain.rules import Period, Subscription, Succession
@@ -146,7 +147,7 @@ class _Planning:
         if len(lines) == 1:
             return first
         found: dict[str, object] = {}
-        for name in ("name", "channel", "settings", "secrets"):
+        for name in ("name", "channel", "settings", "secrets", "vendor", "pace"):
             told = [value for line in lines if (value := getattr(line, name)) is not None]
             if any(value != told[0] for value in told[1:]):
                 self._refuse(lines, name, "the lines of this partner contradict each other")
@@ -159,6 +160,25 @@ class _Planning:
         if name is None:
             self._refuse(self.lines[told.subscriber], "name", "a new partner needs a name")
             return None
+        step = self._led_or_left(told, name, seen)
+        if step is None:
+            return None
+        there = None if seen is None else seen[0]
+        vendor = told.vendor if told.vendor is not None or there is None else there.vendor
+        pace = told.pace if told.pace is not None or there is None else there.pace
+        pace = None if pace == PartnerPace() else pace
+        if not self._tells(told, pace):
+            return None
+        return replace(step, partner=replace(step.partner, vendor=vendor or None, pace=pace))
+
+    def _tells(self, told: ListedPartner, pace: PartnerPace | None) -> bool:
+        """Whether a notice would find its way."""
+        faults = flaws_in_notice(None if told.pace is None else pace, self.checks)
+        for fault in faults:
+            self._refuse(self.lines[told.subscriber], "delivery", fault)
+        return not faults
+
+    def _led_or_left(self, told: ListedPartner, name: str, seen: KeptPartner | None) -> PartnerStep | None:
         says_where = (told.channel, told.settings, told.secrets) != (None, None, None)
         if not says_where:
             endpoint = Endpoint(MAILBOX, {}) if seen is None else seen[0].endpoint
@@ -304,12 +324,22 @@ class _Planning:
         self.notes.append(Remark(where, self.listing.words.get(field, field), sentence))
 
 
+def flaws_in_notice(pace: PartnerPace | None, checks: Checks) -> Sequence[str]:
+    """What the mail channel finds wrong with where a partner's notices are to go."""
+    if pace is None or pace.fallback is None or pace.fallback.notice is None or "mail" not in checks:
+        return ()
+    found = checks["mail"](Endpoint("mail", pace.fallback.notice))
+    return [f"fallback/notice: {fault}" for fault in found]
+
+
 def _stays(step: PartnerStep) -> bool:
     assert step.seen is not None
     there, endpoint = step.seen[0], step.partner.endpoint
     return (
         step.same_secrets
         and step.partner.name == there.name
+        and step.partner.vendor == there.vendor
+        and step.partner.pace == there.pace
         and endpoint.channel == there.endpoint.channel
         and endpoint.settings == there.endpoint.settings
     )

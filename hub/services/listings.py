@@ -11,8 +11,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from hub.domain.identity import Subscriber
+from hub.domain.pace import PartnerPace
 from hub.domain.rules import SubscriptionState, Succession
 from hub.domain.territory import Place
+
+NOBODY = ""
+"""Said of a vendor: there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +47,8 @@ class ListedSubscription:
 @dataclass(frozen=True, slots=True)
 class ListedPartner:
     """A partner as one line or record tells of it; None: it does not say. `whole`: a subscription that is
-    refused takes the line along; else it is refused alone."""
+    refused takes the line along; else it is refused alone. `vendor` NOBODY, and a pace that asks for nothing, say
+    that there is to be none."""
 
     where: str
     subscriber: Subscriber
@@ -53,6 +58,8 @@ class ListedPartner:
     secrets: Mapping[str, str] | None = field(default=None, repr=False)
     subscriptions: tuple[ListedSubscription, ...] = ()
     whole: bool = False
+    vendor: str | None = None
+    pace: PartnerPace | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -253,9 +253,7 @@ class OnboardingRoom:
         if step.seen is None or not step.same_secrets:
             return self._endpoints.seal(step.partner)
         endpoint = step.partner.endpoint
-        bare = Partner(
-            step.partner.subscriber, step.partner.name, Endpoint(endpoint.channel, endpoint.settings)
-        )
+        bare = replace(step.partner, endpoint=Endpoint(endpoint.channel, endpoint.settings))
         return bare, step.seen[1], step.seen[2]
 
     async def _newest(self) -> tuple[int, RuleBook]:

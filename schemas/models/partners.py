@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import unicodedata
 from collections.abc import Iterator, Mapping
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, StringConstraints
 from pydantic_core import PydanticCustomError
@@ -79,10 +79,56 @@ PartnerName = Annotated[
         strip_whitespace=True, min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$"
     ),
 ]
+VendorName = Annotated[
+    str,
+    StringConstraints(
+        strip_whitespace=True, min_length=1, max_length=60, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$"
+    ),
+]
+HourText = Annotated[str, StringConstraints(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")]
 Channel = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,29}$")]
 EndpointSettings = Annotated[dict[str, JsonValue], AfterValidator(_storable)]
 EndpointSecrets = dict[str, str]
 StateWord = Annotated[State, BeforeValidator(_state)]
+
+
+class QuietHoursIn(WireModel):
+    """Hours in which the partner is not called, on the clocks of Paris; where `until` is not later than `from`, they
+    end the day after."""
+
+    begin: HourText = Field(alias="from")
+    until: HourText
+    days: list[Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]] = Field(
+        default=["mon", "tue", "wed", "thu", "fri", "sat", "sun"],
+        min_length=1,
+        description="On which they begin.",
+    )
+
+
+class FallbackIn(WireModel):
+    """What waits goes into the mailbox when the endpoint fails for too long; what comes, too, until it is back."""
+
+    after: float = Field(description="Seconds of failing: a minute to ninety days.")
+    to: Literal["mailbox"] = "mailbox"
+    notice: EndpointSettings | None = Field(
+        default=None, description="Settings of the mail channel by which the partner is told; no secrets."
+    )
+
+
+class DeliveryIn(WireModel):
+    """What a partner asks for about when and how fast it is served; durations in seconds."""
+
+    rate: int | None = Field(default=None, description="Deliveries a minute, at most.")
+    quiet_hours: list[QuietHoursIn] | None = None
+    retry: list[float] | None = Field(default=None, description="Waits before each further attempt.")
+    retry_of: dict[Code, list[float]] | None = Field(default=None, description="The same, of procedures.")
+    ordered: list[Code] | None = Field(
+        default=None, description="Procedures whose parcels must arrive strictly in their order."
+    )
+    ordered_closes: bool | None = Field(
+        default=None, description="Whether a parcel that is parked holds up those after it."
+    )
+    fallback: FallbackIn | None = None
 
 
 class PartnerSubscriptionIn(WireModel):
@@ -107,6 +153,8 @@ class PartnerIn(WireModel):
         default=False,
         description="Written by an export: there are secrets, which it never tells. Means nothing when read.",
     )
+    vendor: VendorName | None = Field(default=None, description="Whose software it is served by.")
+    delivery: DeliveryIn | None = Field(default=None, description="When and how fast it is served.")
     subscriptions: list[PartnerSubscriptionIn] = Field(default_factory=list)
 
 

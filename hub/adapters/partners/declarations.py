@@ -16,8 +16,11 @@ from hub.adapters.partners.reading import (
     modelled,
     subscriber,
 )
+from hub.domain.errors import Invalid
+from hub.domain.pace import PartnerPace
 from hub.domain.rules import SubscriptionState, Succession
-from hub.services.listings import ListedPartner, ListedSubscription, ListedSuccession
+from hub.services.listings import NOBODY, ListedPartner, ListedSubscription, ListedSuccession
+from hub.wire.partners import pace
 from schemas.models.partners import PartnerIn, PartnerSubscriptionIn
 from schemas.models.rules import SuccessionIn
 
@@ -32,6 +35,7 @@ def list_partner(told: object, where: str, places: Places, gathering: Gathering)
             raise Unreadable("subscriptions", "a list is expected")
         partner = modelled(PartnerIn, {name: told[name] for name in told if name != "subscriptions"})
         number = subscriber(partner.subscriber, "subscriber")
+        asked = _pace(partner)
     except Unreadable as why:
         gathering.refuse(where, why)
         return
@@ -46,8 +50,19 @@ def list_partner(told: object, where: str, places: Places, gathering: Gathering)
             partner.settings if said & {"channel", "settings"} else None,
             partner.secrets if "secrets" in said else None,
             tuple(_wishes(wishes, where, places, gathering)),
+            vendor=(partner.vendor or NOBODY) if "vendor" in said else None,
+            pace=asked if "delivery" in said else None,
         )
     )
+
+
+def _pace(partner: PartnerIn) -> PartnerPace:
+    """Raises Unreadable for its first flaw."""
+    try:
+        return pace(partner.delivery) or PartnerPace()
+    except Invalid as refusal:
+        flaw = refusal.flaws[0]
+        raise Unreadable(f"delivery{flaw.field.rstrip('/')}", flaw.detail) from None
 
 
 def _wishes(

@@ -1,7 +1,8 @@
 """Writing an export: as the hub's own partners file (JSON), or as its table (CSV).
 
 Business of this file: that reading the export again changes nothing, that no secret is in it (only that there
-are some), and that no spreadsheet takes a cell for a formula. A table cannot tell successions.
+are some), and that no spreadsheet takes a cell for a formula. A table cannot tell
+successions, vendors and paces.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any, assert_never
 
 from hub.adapters.partners.tables import COLUMNS, defused
+from hub.domain.pace import pace_to_json
 from hub.domain.partner import Partner
 from hub.domain.rules import Subscription, SubscriptionState
 from hub.ports.store import KeptPartner
@@ -77,6 +79,8 @@ def _record(kept: KeptPartner, export: Exported) -> Mapping[str, Any]:
         "channel": partner.endpoint.channel,
         "settings": dict(partner.endpoint.settings),
         "has_secrets": sealed is not None,
+        **({} if partner.vendor is None else {"vendor": partner.vendor}),
+        **({} if partner.pace is None else {"delivery": pace_to_json(partner.pace)}),
         "subscriptions": [
             subscription_in(one).model_dump(mode="json", exclude={"subscriber"})
             for one in export.subscriptions.get(partner.subscriber, ())

@@ -17,13 +17,14 @@ from hub.adapters.rules.documents import Document
 from hub.adapters.rules.files import RuleFolder, located, read_partners, read_rules
 from hub.adapters.rules.territory import read_dataset
 from hub.adapters.rules.vintages import list_vintages
-from hub.domain.errors import RuleBookError
+from hub.domain.errors import Invalid, RuleBookError
 from hub.domain.identity import Subscriber
 from hub.domain.partner import Endpoint, Partner
 from hub.domain.rule_book import RuleBook
 from hub.domain.territory import Territory
 from hub.ports.store import Item, ItemKey
 from hub.wire import items, rule_book
+from hub.wire.partners import pace
 from schemas.models.partners import PartnersFile
 from schemas.models.rules import SubscriptionIn, SuccessionIn
 
@@ -162,5 +163,11 @@ def _partners(told: PartnersFile, at: _PartnersAt) -> tuple[Partner, ...]:
             where = ("partners", str(subscriber))
             raise RuleBookError(f"{at.pointed(where)}: partner {subscriber} stands twice", where)
         endpoint = Endpoint(partner.channel, partner.settings, partner.secrets)
-        found[subscriber] = Partner(subscriber, partner.name, endpoint)
+        try:
+            asked = pace(partner.delivery)
+        except Invalid as refusal:
+            where = ("partners", str(subscriber))
+            flaw = refusal.flaws[0]
+            raise RuleBookError(f"{at.pointed(where)}: delivery{flaw.field}: {flaw.detail}", where) from None
+        found[subscriber] = Partner(subscriber, partner.name, endpoint, partner.vendor, asked)
     return tuple(found.values())
