@@ -14,6 +14,7 @@ from hub.adapters.postgres.alarms import PostgresAlarms
 from hub.adapters.postgres.database import Database
 from hub.adapters.postgres.embedded import EmbeddedPostgres
 from hub.adapters.postgres.intake import PostgresIntake
+from hub.adapters.postgres.lane_orders import PostgresLaneOrders
 from hub.adapters.postgres.ledger import PostgresLedger
 from hub.adapters.postgres.migrations import migrate
 from hub.adapters.postgres.partners import PostgresPartners
@@ -34,6 +35,7 @@ from hub.domain.rules import Subscription, Succession
 from hub.domain.territory import Territory
 from hub.ports.alarms import Alarms
 from hub.ports.keyring import Keyring
+from hub.ports.lane_orders import LaneOrders
 from hub.ports.shelf import ShelfRows
 from hub.ports.store import Change, Item, ItemKind, Ledger, Partners, Replays
 from hub.ports.tokens import Tokens
@@ -81,6 +83,10 @@ class Ground:
     @property
     def alarms(self) -> Alarms:
         return PostgresAlarms(self.database)
+
+    @property
+    def lane_orders(self) -> LaneOrders:
+        return PostgresLaneOrders(self.database)
 
     @property
     def shelf(self) -> ShelfRows:

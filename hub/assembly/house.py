@@ -18,6 +18,8 @@ from hub.adapters.postgres.journal import PostgresJournal
 from hub.adapters.postgres.lanes import PostgresLanes
 from hub.adapters.postgres.log import PostgresLog
 from hub.adapters.postgres.mailboxes import PostgresMailboxes
+from hub.adapters.postgres.numbers import PostgresNumbers
+from hub.adapters.postgres.reads import PostgresReads
 from hub.adapters.postgres.registry import PostgresRegistry
 from hub.adapters.postgres.rule_books import PostgresRuleBooks
 from hub.adapters.postgres.tray import PostgresTray
@@ -268,6 +270,9 @@ class House:
             replays=self.base.replays,
             replay_approval=self.settings.replay_approval,
             mailboxes=PostgresMailboxes(self.base.database),
+            reads=PostgresReads(self.base.database),
+            numbers=PostgresNumbers(self.base.database),
+            lanes=self.base.lane_orders,
             parcels=self.parcels,
             links=self.links,
             attachments=self.attachments,

@@ -18,9 +18,11 @@ from hub.cli import (
     accounting,
     covering,
     explaining,
+    lanes,
     operating,
     partners,
     relocating,
+    replaying,
     rules,
     running,
     simulating,
@@ -43,9 +45,11 @@ def _app() -> typer.Typer:
         name="hub", help="The exchange hub.", no_args_is_help=True, pretty_exceptions_show_locals=False
     )
     running.add_to(whole)
-    operating.add_to(whole)
     accounting.add_to(whole)
     relocating.add_to(whole)
+    whole.add_typer(operating.commands(), name="deliveries")
+    whole.add_typer(replaying.commands(), name="replay")
+    whole.add_typer(lanes.commands(), name="lanes")
     whole.add_typer(_rules(), name="rules")
     whole.add_typer(partners.commands(), name="partners")
     whole.add_typer(territory.commands(), name="territory")

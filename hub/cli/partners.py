@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -14,9 +15,22 @@ from rich.markup import escape
 from rich.table import Table
 
 from hub import assembly
-from hub.cli.shared import AsJson, Reason, author, complain, day, on_ground, reason_given, say, write_json
+from hub.cli.shared import (
+    AsJson,
+    Reason,
+    author,
+    complain,
+    day,
+    instant,
+    moment,
+    on_ground,
+    reason_given,
+    say,
+    write_json,
+)
 from hub.cli.shared import subscriber as named
 from hub.domain.errors import SettingsError
+from hub.domain.pace import Maintenance
 from hub.domain.rules import SubscriptionState, Succession
 from hub.services.import_plans import ImportPlan
 from hub.services.listings import Remark
@@ -39,6 +53,7 @@ def commands() -> typer.Typer:
     partners.command("suspend")(suspend)
     partners.command("activate")(activate)
     partners.command("succeed")(succeed)
+    partners.command("maintenance")(maintain)
     return partners
 
 
@@ -243,5 +258,48 @@ def succeed(
             say("that is so already; nothing was written")
             return
         say(f"{by} takes the place of {former}; the newest rule book is {done.edition}")
+
+    on_ground(work)
+
+
+def maintain(
+    partner: Number,
+    begin: Annotated[
+        str | None, typer.Option("--from", help="A day or an instant, in Paris; default: at once.")
+    ] = None,
+    until: Annotated[str | None, typer.Option("--until", help="A day or an instant, in Paris.")] = None,
+    reason: Annotated[str | None, typer.Option(help="Why; it is kept.", callback=reason_given)] = None,
+    end: Annotated[bool, typer.Option("--end", help="What is under way or planned ends.")] = False,
+) -> None:
+    """Do not call it for a time; what is for it waits. Without options: what is planned."""
+    subscriber = named(partner)
+    if end and (begin or until or reason):
+        raise typer.BadParameter("--end goes alone")
+    if not end and (begin or until or reason) and (until is None or reason is None):
+        raise typer.BadParameter("say until when, with --until, and why, with --reason")
+    window = None
+    if until is not None and reason is not None:
+        starts = datetime.now(UTC) if begin is None else instant(begin)
+        window = Maintenance(starts, instant(until), reason)
+
+    async def work(ground: assembly.Ground) -> None:
+        if end:
+            ended = await ground.lane_orders.end_maintenance(subscriber, author())
+            there = ended is not None
+            if there:
+                say(f"{ended} ended" if ended else "nothing was planned")
+        elif window is not None:
+            there = await ground.lane_orders.plan_maintenance(subscriber, window, author())
+            if there:
+                say(f"not called from {moment(window.begin)} until {moment(window.end)}")
+        else:
+            planned = await ground.lane_orders.maintenance(subscriber)
+            there = planned is not None
+            for one in planned or ():
+                say(f"{moment(one.begin)} – {moment(one.end)}: {one.reason}")
+            if there and not planned:
+                say("nothing is planned")
+        if not there:
+            raise SettingsError(f"{subscriber} is no partner: import it first")
 
     on_ground(work)

@@ -7,7 +7,7 @@ causes and times.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 from pydantic import Field
@@ -149,15 +149,100 @@ class AcknowledgementAnswer(WireModel):
     state: Literal["acknowledged"]
 
 
+class NumberAnswer(WireModel):
+    """What became of what was given this number."""
+
+    number: int
+    delivery: UUID
+    procedure: str
+    state: str = Field(description="Of the delivery; `moved`: it followed to another partner.")
+    since: datetime
+    moved_to: str | None = Field(description="SIRET and branch code of whoever has it now.")
+
+
+class NumbersAnswer(WireModel):
+    items: list[NumberAnswer]
+    next: int | None = Field(description="For `after`, to read on; None at the end.")
+
+
+class LaneAnswer(WireModel):
+    """A partner on a channel, with what is the matter."""
+
+    id: int
+    subscriber: str
+    partner: str = Field(description="The partner's name.")
+    vendor: str | None
+    channel: str
+    closed: bool = Field(description="Its endpoint refused: nothing is tried until it is opened.")
+    failures: int = Field(description="Pages in a row that failed at the endpoint.")
+    since: datetime | None
+    cause: str | None
+    parked: UUID | None = Field(description="The delivery that the endpoint refused.")
+    waiting: int = Field(description="Deliveries in it that are not at rest.")
+    fell_back_at: datetime | None = Field(description="Since when the mailbox stands in for it.")
+    due_at: datetime | None
+
+
+class LanePageAnswer(WireModel):
+    items: list[LaneAnswer]
+    next: int | None = Field(description="For `after`, to read on; None at the end.")
+
+
+class OpenedAnswer(WireModel):
+    id: int
+    opened: bool = Field(description="False: nothing was the matter with it.")
+
+
 class ReplayAnswer(WireModel):
     id: UUID
     author: str
     reason: str
     created_at: datetime
-    matched: int = Field(description="How many deliveries it chose, fixed when it was given.")
+    state: Literal["awaiting_approval", "running", "paused", "finished", "cancelled"]
+    rules: Literal["then", "today"]
+    selection: dict[str, Any] = Field(description="As it was ordered.")
+    rate: float | None
+    approved_by: str | None
+    matched: int = Field(description="How many items it chose, fixed when it was given.")
+    bytes: int = Field(description="Of their files.")
+    pending: int = Field(description="Items still to be treated.")
     sent: int = Field(description="Planned again so far.")
     skipped: int = Field(description="Had moved on by themselves meanwhile.")
+    revised: int = Field(description="Next revisions, for who is chosen still but gets other files.")
+    planned: int = Field(description="For who was not chosen before.")
+    withdrawn: int = Field(description="Not chosen any more, and not received.")
+    unchanged: int
+    disclosed: int = Field(description="Received by who is not chosen any more.")
     finished_at: datetime | None
+
+
+class ReplayListAnswer(WireModel):
+    items: list[ReplayAnswer] = Field(description="The newest first.")
+
+
+class PreviewAnswer(WireModel):
+    matched: int
+    bytes: int = Field(description="Of their files.")
+    examples: list[UUID]
+
+
+class DisclosureAnswer(WireModel):
+    delivery: UUID
+    submission: UUID
+    subscriber: str
+    state: str
+    certain: bool = Field(description="False: its last attempt was lost, so it may have arrived.")
+
+
+class DisclosurePageAnswer(WireModel):
+    items: list[DisclosureAnswer]
+    next: UUID | None = Field(description="To be given as `after` for what follows; None at the end.")
+
+
+class ReroutedAnswer(WireModel):
+    decision: int = Field(description="The number of the decision by hand.")
+    delivery: UUID = Field(description="What is planned instead.")
+    disclosed: bool = Field(description="The former partner had received it already.")
 
 
 class HealthAnswer(WireModel):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
 from schemas.models.rules import SubscriberNumber
 from schemas.models.submission import Code
@@ -56,19 +56,85 @@ class MailboxQuery(QueryModel):
     limit: Annotated[int, Field(ge=1, le=200)] = 50
 
 
-class ReplayIn(WireModel):
-    """An order to send deliveries again: every field given must hold."""
+Ids = Annotated[list[UUID], Field(min_length=1, max_length=1000)]
+OperatorsReason = Annotated[
+    str, StringConstraints(min_length=3, max_length=500, pattern=r"^[^\x00-\x1f\x7f]+$")
+]
+Vendor = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$")]
+
+
+class SelectionIn(WireModel):
+    """Which deliveries, or which submissions: every field given must hold. A period is since <= an instant <
+    until."""
+
+    of: Literal["deliveries", "submissions"] = "deliveries"
+    deliveries: Ids | None = None
+    submission: UUID | None = Field(default=None, description="Deliveries of this one.")
+    subscriber: SubscriberNumber | None = Field(default=None, description="Of deliveries.")
+    vendor: Vendor | None = Field(default=None, description="The software of deliveries' partners.")
+    channel: Channel | None = Field(default=None, description="Of deliveries.")
+    created_since: AwareDatetime | None = Field(default=None, description="Deliveries planned from then on.")
+    created_until: AwareDatetime | None = None
+    changed_since: AwareDatetime | None = Field(
+        default=None, description="Deliveries that came to their state from then on."
+    )
+    changed_until: AwareDatetime | None = None
+    submissions: Ids | None = None
+    received_since: AwareDatetime | None = Field(default=None, description="Submissions.")
+    received_until: AwareDatetime | None = None
+    procedure: Code | None = None
+    cause: Cause | None = Field(default=None, description="Of submissions: why they were set aside.")
+    state: StateWord | Literal["routed", "unroutable", "set_aside"] | None = Field(
+        default=None, description="Of deliveries: `parked`, unless said otherwise. Of submissions: any."
+    )
+
+
+class NumbersQuery(QueryModel):
+    after: Annotated[int, Field(ge=0, lt=2**63)] = Field(
+        default=0, description="The highest number that is known already."
+    )
+    limit: Annotated[int, Field(ge=1, le=1000)] = 200
+
+
+class LaneQuery(QueryModel):
+    closed: bool = False
+    failing: bool = False
+    subscriber: SubscriberNumber | None = Field(default=None, description="SIRET-branch.")
+    vendor: Annotated[str, StringConstraints(min_length=1, max_length=60)] | None = None
+    after: Annotated[int, Field(ge=0, lt=2**63)] = Field(
+        default=0, description="The `next` of the page before."
+    )
+    limit: Annotated[int, Field(ge=1, le=500)] = 100
+
+
+class OpenLaneIn(WireModel):
+    reason: OperatorsReason = Field(description="For the journal; no personal data.")
+
+
+class ReplayIn(SelectionIn):
+    """An order to send again. Submissions are decided anew, by the rules of today."""
 
     id: UUID | None = Field(
         default=None, description="Chosen by the caller, so that asking again is harmless."
     )
-    reason: Annotated[
-        str, StringConstraints(min_length=3, max_length=500, pattern=r"^[^\x00-\x1f\x7f]+$")
-    ] = Field(description="For the journal; no personal data.")
-    deliveries: Annotated[list[UUID], Field(min_length=1, max_length=1000)] | None = None
-    submission: UUID | None = None
-    subscriber: SubscriberNumber | None = None
-    channel: Channel | None = None
-    procedure: Code | None = None
-    cause: Cause | None = None
-    state: StateWord = "parked"
+    reason: OperatorsReason = Field(description="For the journal; no personal data.")
+    rules: Literal["then", "today"] | None = Field(
+        default=None,
+        description="`then`: each delivery goes again as it is; `today`: its submission is decided anew."
+        " `then`, unless submissions are chosen.",
+    )
+    rate: Annotated[float, Field(gt=0, le=100_000)] | None = Field(
+        default=None, description="Deliveries a second at most."
+    )
+
+
+class DisclosureQuery(QueryModel):
+    after: UUID | None = Field(default=None, description="The `next` of the page before.")
+    limit: Annotated[int, Field(ge=1, le=500)] = 100
+
+
+class RerouteIn(WireModel):
+    """A decision by hand: another partner gets what this delivery carries."""
+
+    to: SubscriberNumber
+    reason: OperatorsReason = Field(description="For the journal; no personal data.")

@@ -25,8 +25,11 @@ from hub.adapters.keys.local import LocalKeyring
 from hub.adapters.objects.local import LocalAttachments
 from hub.adapters.postgres.database import Database
 from hub.adapters.postgres.intake import PostgresIntake
+from hub.adapters.postgres.lane_orders import PostgresLaneOrders
 from hub.adapters.postgres.mailboxes import PostgresMailboxes
+from hub.adapters.postgres.numbers import PostgresNumbers
 from hub.adapters.postgres.partners import PostgresPartners
+from hub.adapters.postgres.reads import PostgresReads
 from hub.adapters.postgres.registry import PostgresRegistry
 from hub.adapters.postgres.replays import PostgresReplays
 from hub.adapters.postgres.rule_books import PostgresRuleBooks
@@ -241,7 +244,11 @@ async def _rooms(database: Database, folder: Path, limits: Limits) -> Rooms:
         views=PostgresViews(database),
         tokens=PostgresTokens(database),
         replays=PostgresReplays(database),
+        replay_approval=2,
         mailboxes=PostgresMailboxes(database),
+        reads=PostgresReads(database),
+        numbers=PostgresNumbers(database),
+        lanes=PostgresLaneOrders(database),
         parcels=ParcelRoom(attachments, keyring, library.title),
         attachments=attachments,
         links=Links(keyring, "https://hub.example", timedelta(hours=1), clock.now),
@@ -268,6 +275,7 @@ async def _tokens(tokens: Any) -> dict[str, str]:
         "stranger": await tokens.create(PartnerIdentity(Subscriber("11001401600015", "1")), hour),
         "reader": await tokens.create(OperatorIdentity("lectrice", Role.READER), hour),
         "operator": await tokens.create(OperatorIdentity("exploitant", Role.OPERATOR), hour),
+        "approver": await tokens.create(OperatorIdentity("responsable", Role.APPROVER), hour),
         "expired": await tokens.create(SenderIdentity(SENDER, mine), timedelta(seconds=-1)),
     }
 

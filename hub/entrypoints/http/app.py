@@ -10,6 +10,7 @@ from hub.entrypoints.http import (
     batch,
     deliveries,
     health,
+    lanes,
     mailbox,
     parcels,
     replays,
@@ -28,7 +29,7 @@ def build(rooms: Rooms, vitals: Vitals) -> Described:
     """The application. No page of it loads anything from elsewhere; its description is /openapi.json."""
     app = _bare(vitals)
     app.state.door = Door(rooms, Turnstile(rooms.limits, rooms.clock.now))
-    for room in (submissions, batch, uploads, deliveries, parcels, replays, mailbox, health):
+    for room in (submissions, batch, uploads, deliveries, parcels, replays, mailbox, lanes, health):
         app.include_router(room.routes())
     return app
 

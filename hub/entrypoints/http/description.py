@@ -14,7 +14,7 @@ from pydantic.json_schema import models_json_schema
 
 from hub.entrypoints.http.problems import MEDIA_TYPE
 from schemas.models.answers import LineAnswer, ProblemAnswer
-from schemas.models.questions import ReplayIn
+from schemas.models.questions import OpenLaneIn, ReplayIn, RerouteIn, SelectionIn
 from schemas.models.submission import SubmissionIn
 
 Responses = dict[int | str, dict[str, Any]]
@@ -25,7 +25,7 @@ _TELLS: Mapping[int, str] = {
     403: "This token does not open this.",
     404: "There is no such thing, or it belongs to somebody else.",
     408: "The body took too long.",
-    409: "This external id was used before for other content, which stands.",
+    409: "It contradicts what is there, which stands: other content of this external id, or the state of a replay.",
     410: "It was this partner's, and followed to whoever took its place (`moved`).",
     413: "More bytes than are taken here.",
     415: "The body is of another media type.",
@@ -71,6 +71,9 @@ class Described(FastAPI):
                 [
                     (SubmissionIn, "validation"),
                     (ReplayIn, "validation"),
+                    (SelectionIn, "validation"),
+                    (RerouteIn, "validation"),
+                    (OpenLaneIn, "validation"),
                     (LineAnswer, "serialization"),
                     (ProblemAnswer, "serialization"),
                 ],

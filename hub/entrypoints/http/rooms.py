@@ -13,6 +13,9 @@ from hub.entrypoints.http.links import Links
 from hub.entrypoints.http.measures import Measures
 from hub.ports.attachments import Attachments
 from hub.ports.clock import Clock
+from hub.ports.lane_orders import LaneOrders
+from hub.ports.numbers import Numbers
+from hub.ports.reads import Reads
 from hub.ports.store import Mailboxes, Replays
 from hub.ports.tokens import Tokens
 from hub.ports.views import Views
@@ -24,7 +27,8 @@ from hub.services.uploads import UploadRoom
 
 @dataclass(frozen=True, slots=True)
 class Rooms:
-    """`attachments` is only asked how much room is left."""
+    """`attachments` is only asked how much room is left. `replay_approval`: a replay of more items waits for
+    another operator to approve it."""
 
     intake: IntakeRoom
     uploads: UploadRoom
@@ -32,7 +36,11 @@ class Rooms:
     views: Views
     tokens: Tokens
     replays: Replays
+    replay_approval: int
     mailboxes: Mailboxes
+    reads: Reads
+    numbers: Numbers
+    lanes: LaneOrders
     parcels: ParcelRoom
     attachments: Attachments
     links: Links

@@ -1,0 +1,97 @@
+"""Operators' lanes and partners' numbers over HTTP: who may ask, what is told, and what is refused by its field."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from hub.adapters.postgres.database import Connection
+from tests.services.http_world import SENDER, Answer, World, offer, open_world
+from tests.unit.samples import BONNEVILLE
+
+
+@pytest_asyncio.fixture
+async def world(database: str, tmp_path: Path) -> AsyncIterator[World]:
+    async with open_world(database, tmp_path) as world:
+        for name in ("d-1", "d-2"):
+            assert (await world.post(offer(external_id=name))).status == 202
+        await world.route()
+        yield world
+
+
+async def run(world: World, statement: str, *arguments: object) -> list[Any]:
+    async def work(connection: Connection) -> list[Any]:
+        return list(await connection.fetch(statement, *arguments))
+
+    return await world.database.run(work)
+
+
+async def open_lane(world: World, id: object, who: str, **told: object) -> Answer:
+    headers = {"Content-Type": "application/json"}
+    return await world.call(
+        "POST", f"/v1/lanes/{id}/open", who, data=json.dumps(told).encode(), headers=headers
+    )
+
+
+async def test_an_operator_sees_a_closed_lane_with_its_cause_and_opens_it(world: World) -> None:
+    assert (await world.call("GET", "/v1/lanes", "operator")).json == {"items": [], "next": None}
+    [lane] = await run(
+        world,
+        "UPDATE lane SET closed_at = clock_timestamp(), closed_cause = 'sftp.login_refused' WHERE subscriber = $1"
+        " RETURNING id",
+        str(BONNEVILLE),
+    )
+    [told] = (await world.call("GET", "/v1/lanes?closed=true&limit=1", "operator")).json["items"]
+    assert (told["id"], told["subscriber"], told["cause"], told["waiting"], told["closed"]) == (
+        lane["id"],
+        str(BONNEVILLE),
+        "sftp.login_refused",
+        2,
+        True,
+    )
+    opened = await open_lane(world, told["id"], "operator", reason="mot de passe changé")
+    assert (opened.status, opened.json) == (200, {"id": told["id"], "opened": True})
+    assert (await open_lane(world, told["id"], "operator", reason="encore")).json["opened"] is False
+    assert (await world.call("GET", "/v1/lanes", "operator")).json["items"] == []
+
+
+async def test_lanes_are_for_operators_and_bad_orders_name_their_field(world: World) -> None:
+    for who in (SENDER, "bonneville"):
+        assert (await world.call("GET", "/v1/lanes", who)).status == 403
+        assert (await open_lane(world, 1, who, reason="pour voir")).status == 403
+    for nowhere in ("0", "999999999", "x", "9" * 40, "-1", "%00"):
+        assert (await open_lane(world, nowhere, "operator", reason="pour voir")).status == 404
+    for body in ({}, {"reason": ""}, {"reason": "a\x00b"}, {"reason": 5}):
+        answer = await open_lane(world, 1, "operator", **body)
+        assert answer.status == 422
+        assert {field for field, _ in answer.rules} == {"/reason"}
+    assert {field for field, _ in (await open_lane(world, 1, "operator", reason="pour voir", a=1)).rules} == {
+        "/a"
+    }
+    for query in ("closed=peut-etre", "subscriber=x", "after=-1", "limit=0", "inconnu=1"):
+        answer = await world.call("GET", f"/v1/lanes?{query}", "operator")
+        assert {field for field, _ in answer.rules} == {"/" + query.partition("=")[0]}
+
+
+async def test_a_partner_reads_its_numbers_page_by_page_whatever_became_of_them(world: World) -> None:
+    first = await world.call("GET", "/v1/mailbox/numbers?limit=1", "bonneville")
+    [one] = first.json["items"]
+    assert (one["number"], one["state"], one["procedure"], one["moved_to"]) == (1, "planned", "CERTDC", None)
+    await world.call("POST", f"/v1/mailbox/{one['delivery']}/acknowledge", "bonneville")
+    assert first.json["next"] == 1
+    rest = (await world.call("GET", "/v1/mailbox/numbers?after=1", "bonneville")).json
+    assert ([item["number"] for item in rest["items"]], rest["next"]) == ([2], None)
+    again = (await world.call("GET", "/v1/mailbox/numbers", "bonneville")).json["items"]
+    assert [item["state"] for item in again] == ["acknowledged", "planned"]
+
+
+@pytest.mark.parametrize("query", ["after=-1", "after=9223372036854775808", "limit=0", "limit=1001", "a=1"])
+async def test_numbers_are_for_partners_and_bad_questions_name_their_field(world: World, query: str) -> None:
+    assert (await world.call("GET", "/v1/mailbox/numbers", SENDER)).status == 403
+    answer = await world.call("GET", f"/v1/mailbox/numbers?{query}", "bonneville")
+    assert {field for field, _ in answer.rules} == {"/" + query.partition("=")[0]}
