@@ -24,7 +24,7 @@ import aiosmtplib
 from aiosmtplib import SMTP
 
 from connectors.letter import Letterhead, attached, linked, mail_size, message_id, notice
-from connectors.parcels import exhausted, own_fault, unforeseen
+from connectors.parcels import exhausted, own_fault, patience, unforeseen
 from connectors.settings import Reading
 from hub.domain.delivery import About, Deferred, Delivered, Outcome, Refused
 from hub.domain.errors import HubError
@@ -109,8 +109,9 @@ def judge(fault: Exception) -> Deferred | Refused:
 
 
 def _judge_refusals(codes: Sequence[int]) -> Deferred | Refused:
-    """All recipients were refused: for good only if each was."""
-    if all(500 <= code < 600 for code in codes):
+    """All recipients were refused: for good only if each was. A mailbox that is full says 552, and so do servers
+    that take no more recipients (RFC 5321, 4.5.3.1.10)."""
+    if all(500 <= code < 600 and code != 552 for code in codes):
         return Refused("mail.mailbox_refused", About.ENDPOINT)
     return Deferred("mail.mailbox_busy")
 
@@ -120,6 +121,8 @@ def _judge_code(fault: aiosmtplib.SMTPResponseException, code: int) -> Deferred 
     match fault:
         case _ if code == 421:
             return Deferred("mail.server_busy")
+        case _ if code == 452:
+            return Deferred("mail.no_space")
         case aiosmtplib.SMTPAuthenticationError():
             if for_good:
                 return Refused("mail.login_refused", About.ENDPOINT)
@@ -230,7 +233,9 @@ class _Visit:
         if self.broken is not None:
             return self.broken
         try:
-            await self._send(await self._compose(parcel))
+            mail = await self._compose(parcel)
+            async with asyncio.timeout(patience(len(mail), self.limit)):
+                await self._send(mail)
             return Delivered(message_id(parcel, self.target.sender))
         except HubError as fault:
             return own_fault(fault)

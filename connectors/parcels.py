@@ -20,6 +20,9 @@ from hub.ports.connector import Parcel, ParcelFile
 
 log = structlog.get_logger()
 
+SLOWEST = 16 * 1024
+"""Bytes a second that a partner's server must take at least, over a whole parcel."""
+
 _HARMLESS = re.compile(r'(?![. ])[^/\\:*?"<>|\x00-\x1f\x7f]{1,150}(?<![. ])')
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 
@@ -42,6 +45,12 @@ async def each(
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(guarded(parcel)) for parcel in parcels]
     return [task.result() for task in tasks]
+
+
+def patience(size: int, limit: float) -> float:
+    """Seconds that a parcel of so many bytes may take in all: a server that is never silent for `limit`, and says or
+    takes a byte at a time, would hold its lane for days."""
+    return 4 * limit + size / SLOWEST
 
 
 def unforeseen(fault: Exception) -> Outcome:

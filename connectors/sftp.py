@@ -21,8 +21,9 @@ from dataclasses import dataclass, field
 from typing import TypeVar, cast
 
 import asyncssh
+from asyncssh.packet import PacketDecodeError
 
-from connectors.parcels import each, exhausted, harmless_name, slug
+from connectors.parcels import each, exhausted, harmless_name, patience, slug
 from connectors.settings import Reading
 from hub.domain.delivery import About, Attempt, Deferred, Delivered, Outcome, Refused
 from hub.domain.errors import HubError
@@ -42,7 +43,8 @@ _HIDDEN = re.compile(
     r"\.(?P<delivery>[0-9a-f-]{36})\.(?P<sending>[0-9]{1,9})\.(?P<number>[0-9]{1,9})(\.[0-9]{1,9})?\.(part|gone)"
 )
 _LEAVING = 1.0
-_FAULTS = (asyncssh.Error, OSError)
+_FAULTS = (asyncssh.Error, PacketDecodeError, OSError)
+"""What servers do; the second is what the library says of a packet that is none."""
 _ABSENT = (asyncssh.SFTPNoSuchFile, asyncssh.SFTPNoSuchPath)
 
 T = TypeVar("T")
@@ -237,11 +239,19 @@ class _Visit:
         if self.broken is not None:
             return self.broken
         try:
-            outcome = await self._place(parcel)
-            await self._clear(parcel.attempt, leftovers)
+            size = sum(file.size for file in parcel.files)
+            async with asyncio.timeout(patience(size, self.limit)):
+                outcome = await self._place(parcel)
+                await self._clear(parcel.attempt, leftovers)
             return outcome
         except _FAULTS as fault:
             outcome = judge(fault)
+            if isinstance(fault, asyncssh.SFTPFailure) and await self._is_full(parcel):
+                outcome = Deferred("sftp.no_space")
+            if outcome.cause == "sftp.no_space":
+                # The rest of the page would be sent in vain, byte for byte.
+                self.broken = outcome
+                return outcome
             if not isinstance(fault, asyncssh.SFTPError) or outcome.cause == "sftp.disconnected":
                 self.broken = self.broken or outcome
                 self.connection.abort()
@@ -268,6 +278,15 @@ class _Visit:
                 raise
             return found
         return Delivered(folder_name(parcel))
+
+    async def _is_full(self, parcel: Parcel) -> bool:
+        """Version 3 has no word for a full disk; most servers tell how much room there is."""
+        try:
+            told = await self._soon(self.sftp.statvfs(self.directory))
+        except _FAULTS:
+            return False
+        needed = sum(file.size + told.frsize for file in parcel.files)
+        return bool(told.bavail * told.frsize < needed)
 
     async def _make_folder(self, part: str, attempt: Attempt) -> None:
         try:

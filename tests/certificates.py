@@ -25,11 +25,11 @@ class Authority:
     def file(self) -> Path:
         return self.folder / "ca.pem"
 
-    def sign(self, name: str, address: str = "127.0.0.1") -> tuple[Path, Path]:
+    def sign(self, name: str, address: str = "127.0.0.1", *, expired: bool = False) -> tuple[Path, Path]:
         """The files of a certificate and its key, for this address: this machine's loopback, if none is said."""
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = (
-            _certificate(name, self.certificate.subject, key)
+            _certificate(name, self.certificate.subject, key, days=-0.5 if expired else 1)
             .add_extension(
                 x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))]), False
             )
@@ -54,7 +54,10 @@ def authority(folder: Path) -> Authority:
     return Authority(folder, key, certificate)
 
 
-def _certificate(name: str, issuer: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:
+def _certificate(
+    name: str, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, days: float = 1
+) -> x509.CertificateBuilder:
+    """Good until so many days from now, since yesterday."""
     now = datetime.datetime.now(datetime.UTC)
     return (
         x509.CertificateBuilder()
@@ -63,7 +66,7 @@ def _certificate(name: str, issuer: x509.Name, key: ec.EllipticCurvePrivateKey) 
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=days))
     )
 
 

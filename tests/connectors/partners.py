@@ -10,6 +10,7 @@ import asyncio
 import base64
 import email
 import hashlib
+import os
 import socket
 import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
@@ -132,6 +133,10 @@ class SftpTown:
     spoiled: set[str] = field(default_factory=set)
     fault: asyncssh.SFTPError | None = None
     mute: bool = False
+    pause: float = 0
+    """Seconds before each block is taken."""
+    room: int | None = None
+    """Bytes that are left on its disk, as it says; None: as it is."""
     cut_after_rename: bool = False
     connections: int = 0
     written: int = 0
@@ -193,9 +198,17 @@ async def sftp_town(root: Path) -> AsyncIterator[SftpTown]:
             town.written += len(data)
             if town.mute:
                 await asyncio.Event().wait()
+            await asyncio.sleep(town.pause)
             if town.fault is not None:
                 raise town.fault
             return cast(int, super().write(file_obj, offset, data))
+
+        def statvfs(self, path: bytes) -> asyncssh.SFTPVFSAttrs:
+            told = cast(os.statvfs_result, super().statvfs(path))
+            attributes = asyncssh.SFTPVFSAttrs.from_local(told)
+            if town.room is not None:
+                attributes.frsize, attributes.bavail = 1024, town.room // 1024
+            return attributes
 
         def rename(self, oldpath: bytes, newpath: bytes) -> None:
             super().rename(oldpath, newpath)
@@ -373,13 +386,15 @@ class WebhookTown:
     answers: list[web.Response] = field(default_factory=list)
     peers: set[int] = field(default_factory=set)
     queries: list[str] = field(default_factory=list)
+    encrypted: bool = False
 
     @property
     def endpoint(self) -> Endpoint:
         return self.at(self.port)
 
     def at(self, port: int) -> Endpoint:
-        return Endpoint("webhook", {"url": f"http://{HERE}:{port}/hooks/mairie"}, {"secret": SECRET})
+        scheme = "https" if self.encrypted else "http"
+        return Endpoint("webhook", {"url": f"{scheme}://{HERE}:{port}/hooks/mairie"}, {"secret": SECRET})
 
     def received(self) -> list[tuple[str, Mapping[str, bytes]]]:
         """A receiver that follows the standard knows a webhook-id it has seen."""
@@ -409,13 +424,14 @@ class WebhookTown:
 
 
 @asynccontextmanager
-async def webhook_town() -> AsyncIterator[WebhookTown]:
-    town = WebhookTown(0)
+async def webhook_town(context: ssl.SSLContext | None = None) -> AsyncIterator[WebhookTown]:
+    """With TLS when a context is given."""
+    town = WebhookTown(0, encrypted=context is not None)
     application = web.Application()
     application.router.add_post("/hooks/mairie", town.take)
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()
-    site = web.TCPSite(runner, HERE, 0, shutdown_timeout=0.1)
+    site = web.TCPSite(runner, HERE, 0, shutdown_timeout=0.1, ssl_context=context)
     await site.start()
     town.port = runner.addresses[0][1]
     try:
