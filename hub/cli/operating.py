@@ -1,28 +1,33 @@
-"""`hub deliveries` and `hub replay`: what operators watch, and send again."""
+"""`hub deliveries …`: what operators watch, and decide by hand."""
 
 from __future__ import annotations
 
 from typing import Annotated
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from hub import assembly
-from hub.cli.shared import Reason, author, on_ground
+from hub.cli.replaying import operator
+from hub.cli.shared import Reason, complain, on_ground, say
 from hub.cli.shared import subscriber as named
+from hub.domain.errors import Invalid
 from hub.domain.lifecycle import State
-from hub.ports.store import Selection
+from hub.ports.store import Rerouted
 from hub.ports.views import DeliveryFilter
 
 
-def add_to(whole: typer.Typer) -> None:
-    whole.command()(deliveries)
-    whole.command()(replay)
+def commands() -> typer.Typer:
+    group = typer.Typer(help="What is parked, and where deliveries stand.", invoke_without_command=True)
+    group.callback()(deliveries)
+    group.command()(reroute)
+    return group
 
 
 def deliveries(
+    context: typer.Context,
     state: Annotated[State | None, typer.Option()] = None,
     procedure: Annotated[str | None, typer.Option()] = None,
     cause: Annotated[str | None, typer.Option()] = None,
@@ -30,6 +35,8 @@ def deliveries(
     most: Annotated[int, typer.Option(min=1, max=1000)] = 50,
 ) -> None:
     """What is parked, grouped by cause; and the deliveries that a filter chooses."""
+    if context.invoked_subcommand is not None:
+        return
     where = DeliveryFilter(
         state=state,
         procedure=procedure,
@@ -69,27 +76,25 @@ def deliveries(
     on_ground(read)
 
 
-def replay(
+def reroute(
+    delivery: UUID,
+    to: Annotated[str, typer.Option(help="SIRET-branch")],
     reason: Reason,
-    cause: Annotated[str | None, typer.Option()] = None,
-    procedure: Annotated[str | None, typer.Option()] = None,
-    channel: Annotated[str | None, typer.Option()] = None,
-    partner: Annotated[str | None, typer.Option(help="SIRET-branch")] = None,
-    delivery: Annotated[list[UUID] | None, typer.Option()] = None,
 ) -> None:
-    """Send parked deliveries again; the running hub carries it out."""
-    if not any((cause, procedure, channel, partner, delivery)):
-        raise typer.BadParameter("say which: at least one of cause, procedure, channel, partner, delivery")
-    selection = Selection(
-        deliveries=tuple(delivery) if delivery else None,
-        subscriber=None if partner is None else named(partner),
-        channel=channel,
-        procedure=procedure,
-        cause=cause,
-    )
+    """Let another partner get what this delivery carries, by a decision by hand. The delivery is withdrawn, unless
+    its partner received it already."""
+    partner = named(to)
 
-    async def begin(ground: assembly.Ground) -> None:
-        begun = await ground.replays.begin(uuid4(), selection, author(), reason)
-        Console().print(f"replay {begun.id}: {begun.matched} deliveries will be sent again")
+    async def work(ground: assembly.Ground) -> Rerouted | None:
+        try:
+            return await ground.replays.reroute(delivery, partner, operator(), reason)
+        except Invalid as error:
+            raise typer.BadParameter("; ".join(f"--to: {flaw.detail}" for flaw in error.flaws)) from None
 
-    on_ground(begin)
+    found = on_ground(work)
+    if found is None:
+        complain("there is no such delivery")
+        raise typer.Exit(1)
+    say(f"decision {found.decision} by hand: delivery {found.delivery} to {partner} is planned instead")
+    if found.disclosed:
+        say("the former partner had received it already: it is disclosed to it")

@@ -6,10 +6,11 @@ for a submission is `redecision`'s.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 from uuid import UUID
 
 from hub.domain.errors import Flaw, IllegalMove, Invalid
@@ -72,12 +73,62 @@ class SubmissionSelection:
     received_until: datetime | None = None
 
     def flaws(self) -> Iterator[Flaw]:
+        if self == SubmissionSelection():
+            yield Flaw("/of", "everything", "say which submissions: by id, procedure, state or period")
         yield from _period("received", self.received_since, self.received_until)
         if self.cause is not None and self.state is not SubmissionState.SET_ASIDE:
             yield Flaw("/cause", "set_aside_only", "only what is set aside has a cause: say so in state")
 
 
 Chosen = Selection | SubmissionSelection
+
+
+def as_words(chosen: Chosen) -> dict[str, Any]:
+    """What is given, by the names of the fields, in texts and lists of them: as it is kept and shown."""
+    of = "deliveries" if isinstance(chosen, Selection) else "submissions"
+    told = {name: getattr(chosen, name) for name in type(chosen).__dataclass_fields__}
+    return {"of": of, **{name: _word(value) for name, value in told.items() if value is not None}}
+
+
+def from_words(told: Mapping[str, Any]) -> Chosen:
+    """What `as_words` told; an order that is older than its choice of submissions says nothing `of` it."""
+    fields = {name: _READ.get(name, _as_it_is)(value) for name, value in told.items() if name != "of"}
+    if told.get("of") == "submissions":
+        state = fields.pop("state", None)
+        return SubmissionSelection(state=None if state is None else SubmissionState(state), **fields)
+    return Selection(state=State(fields.pop("state")), **fields)
+
+
+def _word(value: object) -> object:
+    match value:
+        case datetime():
+            return value.isoformat()
+        case Subscriber():
+            return str(value)
+        case tuple():
+            return [str(one) for one in value]
+        case _:
+            return str(value)
+
+
+def _ids(value: Iterable[str]) -> tuple[UUID, ...]:
+    return tuple(map(UUID, value))
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+_READ: Mapping[str, Callable[[Any], Any]] = {
+    "deliveries": _ids,
+    "submissions": _ids,
+    "submission": UUID,
+    "subscriber": Subscriber.parse,
+    **dict.fromkeys(
+        (f"{name}_{end}" for name in ("created", "changed", "received") for end in ("since", "until")),
+        datetime.fromisoformat,
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True)

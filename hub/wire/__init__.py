@@ -27,6 +27,7 @@ from hub.wire.rule_book import (
     succession,
     succession_in,
 )
+from hub.wire.selections import read_order, read_selection
 from hub.wire.set_aside import read_unreadable, write_unreadable
 from hub.wire.submissions import offer_document, read_submission
 
@@ -48,6 +49,8 @@ __all__ = [
     "read_id",
     "read_json",
     "read_news",
+    "read_order",
+    "read_selection",
     "read_submission",
     "read_submission_record",
     "read_unreadable",

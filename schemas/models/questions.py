@@ -84,7 +84,7 @@ class SelectionIn(WireModel):
     received_until: AwareDatetime | None = None
     procedure: Code | None = None
     cause: Cause | None = Field(default=None, description="Of submissions: why they were set aside.")
-    state: StateWord | Literal["routed", "unroutable", "set_aside"] | None = Field(
+    state: Literal[StateWord, "routed", "unroutable", "set_aside"] | None = Field(
         default=None, description="Of deliveries: `parked`, unless said otherwise. Of submissions: any."
     )
 

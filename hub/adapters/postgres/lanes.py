@@ -296,6 +296,7 @@ _PAGE = """
         SET state = CASE WHEN taken.withdrawing IS NULL THEN 'in_flight' ELSE 'withdrawn' END,
             attempt = delivery.attempt + (taken.withdrawing IS NULL)::integer,
             due_at = CASE WHEN taken.withdrawing IS NULL THEN delivery.due_at END,
+            cause = CASE WHEN taken.withdrawing IS NULL THEN delivery.cause ELSE 'hub.perhaps_received' END,
             channel = taken.channel, changed_at = clock_timestamp()
         FROM taken WHERE delivery.id = taken.id
         RETURNING delivery.*, taken.state AS was, taken.attempt AS was_attempt,

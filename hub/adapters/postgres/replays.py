@@ -16,10 +16,11 @@ from uuid import UUID
 import asyncpg
 
 from hub.adapters.postgres.database import Connection, Database
+from hub.adapters.postgres.lanes import PERHAPS_RECEIVED
 from hub.adapters.postgres.planning import Author
 from hub.adapters.postgres.redecisions import decide_anew, reroute, tallied
 from hub.adapters.postgres.rows import JournalEntry, write_journal
-from hub.adapters.postgres.selecting import fix_items, preview, selection_from_json, selection_to_json
+from hub.adapters.postgres.selecting import fix_items, preview
 from hub.adapters.postgres.sendings import Locked, lock_deliveries, plan_again
 from hub.domain.identity import ParcelKind, Subscriber
 from hub.domain.lifecycle import State, may_move
@@ -30,14 +31,12 @@ from hub.domain.replays import (
     ReplayRules,
     ReplayState,
     ReplayVerb,
+    as_words,
     first_state,
+    from_words,
     turned,
 )
-from hub.ports.store import Disclosure, Preview, Replay, Rerouted, TodaysRules
-
-PERHAPS_RECEIVED = "hub.perhaps_received"
-"""The cause of what was withdrawn when its last attempt was lost."""
-
+from hub.ports.store import Disclosure, Preview, Replay, Rerouted, RulesNow, TodaysRules
 
 class PostgresReplays:
     """Implements `hub.ports.store.Replays`."""
@@ -65,7 +64,7 @@ class PostgresReplays:
                 id,
                 order.author,
                 order.reason,
-                selection_to_json(order.selection),
+                as_words(order.selection),
                 order.rules,
                 order.rate,
                 ReplayState.PAUSED,
@@ -79,7 +78,7 @@ class PostgresReplays:
 
         return await self._database.run(work)
 
-    async def send_again(self, limit: int, rules: TodaysRules | None = None) -> int:
+    async def send_again(self, limit: int, rules: RulesNow | None = None) -> int:
         async def work(connection: Connection) -> int:
             those = [ReplayRules.THEN] if rules is None else list(ReplayRules)
             found = await connection.fetchval(_NEXT, ReplayState.RUNNING, those)
@@ -89,7 +88,7 @@ class PostgresReplays:
             at_most = limit if taken["rate"] is None else min(limit, int(taken["earned"]))
             page = _Page(taken, await connection.fetch(_PENDING, taken["id"], at_most))
             if taken["rules"] == ReplayRules.TODAY and rules is not None:
-                treated = await page.decide_anew(connection, rules)
+                treated = await page.decide_anew(connection, await rules())
             else:
                 treated = await page.send_again(connection)
             await page.account(connection, treated)
@@ -206,7 +205,7 @@ async def _row(connection: Connection, statement: str, *values: object) -> async
 
 def _replay(row: asyncpg.Record) -> Replay:
     order = ReplayOrder(
-        selection_from_json(row["selection"]),
+        from_words(row["selection"]),
         row["author"],
         row["reason"],
         ReplayRules(row["rules"]),

@@ -1,20 +1,17 @@
 """What an operator's choice matches: deliveries or submissions, counted, shown, and fixed as items of a replay.
 
-Business of this file: one condition for each field of a selection, and the JSON it is kept as. Nothing is sent
-here.
+Business of this file: one condition for each field of a selection. Nothing is sent here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime
-from typing import Any, assert_never
+from typing import assert_never
 from uuid import UUID
 
 from hub.adapters.postgres.database import Connection
-from hub.domain.identity import Subscriber
-from hub.domain.lifecycle import IN_MOTION, State
-from hub.domain.replays import Chosen, Selection, SubmissionSelection, SubmissionState
+from hub.domain.lifecycle import IN_MOTION
+from hub.domain.replays import Chosen, Selection, SubmissionSelection
 from hub.ports.store import Preview
 
 Wish = tuple[str, object]
@@ -122,40 +119,3 @@ def _of_submissions(chosen: SubmissionSelection) -> tuple[Wish, ...]:
         ("submission.received_at >= ${}", chosen.received_since),
         ("submission.received_at < ${}", chosen.received_until),
     )
-
-
-# --- as it is kept ------------------------------------------------------------------------------------
-
-
-def selection_to_json(chosen: Chosen) -> Mapping[str, object]:
-    """By the names that operators give the fields by, and only those that are given."""
-    of = "deliveries" if isinstance(chosen, Selection) else "submissions"
-    told = {name: getattr(chosen, name) for name in type(chosen).__dataclass_fields__}
-    return {"of": of, **{name: _plain(value) for name, value in told.items() if value is not None}}
-
-
-def _plain(value: object) -> object:
-    match value:
-        case datetime():
-            return value.isoformat()
-        case tuple() if not hasattr(value, "_fields"):
-            return [str(one) for one in value]
-        case _:
-            return str(value)
-
-
-def selection_from_json(told: Mapping[str, Any]) -> Chosen:
-    fields = {name: value for name, value in told.items() if name != "of"}
-    for name, value in fields.items():
-        if name in ("deliveries", "submissions"):
-            fields[name] = tuple(UUID(one) for one in value)
-        elif name == "submission":
-            fields[name] = UUID(value)
-        elif name == "subscriber":
-            fields[name] = Subscriber.parse(value)
-        elif name.endswith(("_since", "_until")):
-            fields[name] = datetime.fromisoformat(value)
-    if told.get("of") == "submissions":
-        state = fields.pop("state", None)
-        return SubmissionSelection(state=None if state is None else SubmissionState(state), **fields)
-    return Selection(state=State(fields.pop("state")), **fields)

@@ -69,6 +69,12 @@ async def one_who_replays(operator: Annotated[OperatorIdentity, Depends(an_opera
     return operator
 
 
+async def one_who_approves(operator: Annotated[OperatorIdentity, Depends(an_operator)]) -> OperatorIdentity:
+    if operator.role is not Role.APPROVER:
+        raise _forbidden("this operator may not approve what others ordered")
+    return operator
+
+
 async def one_who_posts(
     door: InDoor, sender: Annotated[SenderIdentity, Depends(a_sender)]
 ) -> AsyncIterator[SenderIdentity]:
@@ -83,6 +89,7 @@ async def one_who_posts(
 Partner = Annotated[PartnerIdentity, Depends(a_partner)]
 Operator = Annotated[OperatorIdentity, Depends(an_operator)]
 Replayer = Annotated[OperatorIdentity, Depends(one_who_replays)]
+Approver = Annotated[OperatorIdentity, Depends(one_who_approves)]
 Poster = Annotated[SenderIdentity, Depends(one_who_posts)]
 
 

@@ -3,13 +3,18 @@ and a place on a partner's server are for operators."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from hub.domain.replays import as_words
 from hub.ports.connector import Parcel
-from hub.ports.store import Replay
+from hub.ports.store import Disclosure, Replay
 from hub.ports.tokens import Identity, OperatorIdentity
 from hub.ports.views import AttemptView, DeliveryView, SubmissionView
 from schemas.models.answers import (
     AttemptAnswer,
     DeliveryAnswer,
+    DisclosureAnswer,
+    DisclosurePageAnswer,
     JournalAnswer,
     MailboxFileAnswer,
     ParcelAnswer,
@@ -115,13 +120,44 @@ def parcel_answer(parcel: Parcel, state: str, links: dict[int, str]) -> ParcelAn
 
 
 def replay_answer(replay: Replay) -> ReplayAnswer:
+    order = replay.order
     return ReplayAnswer(
         id=replay.id,
-        author=replay.author,
-        reason=replay.reason,
+        author=order.author,
+        reason=order.reason,
         created_at=replay.created_at,
+        state=replay.state.value,
+        rules=order.rules.value,
+        selection=as_words(order.selection),
+        rate=order.rate,
+        approved_by=replay.approved_by,
         matched=replay.matched,
+        bytes=replay.bytes,
+        pending=replay.pending,
         sent=replay.sent,
         skipped=replay.skipped,
+        revised=replay.revised,
+        planned=replay.planned,
+        withdrawn=replay.withdrawn,
+        unchanged=replay.unchanged,
+        disclosed=replay.disclosed,
         finished_at=replay.finished_at,
+    )
+
+
+def disclosure_page_answer(found: Sequence[Disclosure], limit: int) -> DisclosurePageAnswer:
+    """Of at most `limit`; one more says that a page follows."""
+    shown = found[:limit]
+    return DisclosurePageAnswer(
+        items=[
+            DisclosureAnswer(
+                delivery=one.delivery,
+                submission=one.submission,
+                subscriber=str(one.subscriber),
+                state=one.state.value,
+                certain=one.certain,
+            )
+            for one in shown
+        ],
+        next=shown[-1].delivery if len(found) > limit else None,
     )
