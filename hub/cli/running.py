@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from typing import Annotated
 
@@ -12,6 +13,9 @@ from rich.console import Console
 from hub import assembly
 from hub.cli.shared import carry_out, guarded, report, settings
 from hub.telemetry import logs
+
+_THREADS = 512
+"""Of the loop's own pool, which looks up the names of partners' servers, with half of them."""
 
 
 def add_to(whole: typer.Typer) -> None:
@@ -28,6 +32,7 @@ def run(
     """Start the hub, or some of its roles, in the foreground; it stops cleanly on SIGTERM or SIGINT."""
     told = settings()
     logs.configure(told.log_format)
+    many_lookups()
 
     async def serve() -> None:
         stopping = asyncio.Event()
@@ -36,6 +41,12 @@ def run(
         await assembly.run(told, stopping, _announce, frozenset(roles or assembly.Role))
 
     carry_out(serve)
+
+
+def many_lookups() -> None:
+    """Before a loop runs: as many names are looked up at once as lanes are served. By its own choice the pool has four
+    threads, and two names whose name server does not answer would hold up all other partners."""
+    os.environ.setdefault("UV_THREADPOOL_SIZE", str(_THREADS))
 
 
 def _announce(running: assembly.Running) -> None:
