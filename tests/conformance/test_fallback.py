@@ -14,6 +14,7 @@ from hub.adapters.postgres.intake import PostgresIntake
 from hub.adapters.postgres.lanes import PostgresLanes
 from hub.adapters.postgres.partners import PostgresPartners
 from hub.adapters.postgres.registry import PostgresRegistry
+from hub.adapters.postgres.views import PostgresViews
 from hub.domain.circuit import Standing
 from hub.domain.errors import LeaseLost
 from hub.domain.identity import ParcelKind
@@ -113,6 +114,9 @@ async def test_what_waits_goes_into_the_mailbox_but_one_and_the_partner_is_told_
         ("mail", -1),
         *(("mailbox", number) for number in range(2, 8)),
     ]
+    seen = await PostgresViews(database).submission(submission(1).id)
+    assert seen is not None
+    assert [one.sequence for one in seen.deliveries] == [1]
     [notice] = [claim for channel, claim in found if channel == "mail"]
     assert (notice.kind, notice.attachments) == (ParcelKind.NOTICE, ())
     assert (

@@ -94,7 +94,7 @@ async def test_of_two_who_replace_at_once_one_is_told_to_look_again(partners: Pa
         assert all(answer is None or isinstance(answer, Superseded) for answer in told)
 
 
-async def test_a_partner_whose_channel_changes_keeps_its_lane_for_what_is_in_it(
+async def test_what_is_registered_after_a_channel_changed_goes_to_the_new_one_and_the_old_lane_is_left_for_it(
     partners: Partners, intake: Intake, registry: Registry, database: Database
 ) -> None:
     await intake.accept(submissions(2))
@@ -108,6 +108,11 @@ async def test_a_partner_whose_channel_changes_keeps_its_lane_for_what_is_in_it(
         " ORDER BY sequence",
     )
     assert [tuple(row) for row in found] == [("sftp", "sftp"), ("webhook", "webhook")]
+    left = await rows(
+        database,
+        "SELECT lane.channel, other.channel FROM lane JOIN lane AS other ON other.id = lane.left_for",
+    )
+    assert [tuple(row) for row in left] == [("sftp", "webhook")]
 
 
 async def test_a_partner_that_was_registered_for_before_it_was_declared_keeps_its_number(

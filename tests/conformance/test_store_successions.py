@@ -23,8 +23,10 @@ from hub.adapters.postgres.partners import PostgresPartners
 from hub.adapters.postgres.registry import PostgresRegistry
 from hub.adapters.postgres.replays import PostgresReplays
 from hub.adapters.postgres.rule_books import PostgresRuleBooks
+from hub.adapters.postgres.slips import count_moved
 from hub.adapters.postgres.views import PostgresViews
 from hub.domain.errors import LeaseLost, Unavailable
+from hub.domain.ledger import Term
 from hub.domain.lifecycle import State
 from hub.domain.replays import ReplayOrder, Selection
 from hub.ports.store import Change, Claim, Item, ItemKind
@@ -119,7 +121,7 @@ async def two_hours_pass(database: Database) -> None:
     await execute(
         database,
         "UPDATE rule_book SET effective_from = effective_from - interval '2 hours' WHERE number > 1",
-        "UPDATE lane SET due_at = due_at - interval '2 hours'",
+        "UPDATE lane SET due_at = due_at - interval '2 hours', moves_at = moves_at - interval '2 hours'",
     )
 
 
@@ -392,19 +394,16 @@ async def test_an_attempt_in_flight_ends_where_it_is_and_its_failure_moves_on_at
     assert [claim.attempt.number for claim in await serve(lanes)] == [2]
 
 
-async def test_what_is_in_flight_elsewhere_does_not_move_while_its_hold_lasts(
+async def test_what_a_lost_worker_had_in_flight_moves_with_the_rest_and_is_counted(
     database: Database, lanes: PostgresLanes
 ) -> None:
     [name] = await plant(database, [1])
     await take(lanes, "anne", lease=NOW)
     await succeed(database, {1: 2})
-    lane, claims = await take(lanes, "basile")
-    assert claims == []
-    await conclude(lanes, "basile", lane, [])
-    assert await whereabouts(database, [name]) == [(1, "sftp", 1)]
-    due_in = await lane_due_in(database, lane)
-    assert due_in is not None
-    assert due_in > 3500
+    assert await serve(lanes, "basile") == []
+    assert await whereabouts(database, [name]) == [(2, "mailbox", 1)]
+    assert [claim.attempt.number for claim in await serve(lanes, "basile")] == [2]
+    assert await attempts(database, name) == [(1, 1, "lost", True), (1, 2, "delivered", True)]
 
 
 async def test_a_hold_that_ended_moves_and_good_news_of_the_former_partner_is_only_its_attempt_s(
@@ -532,6 +531,7 @@ async def test_what_its_partner_acknowledges_while_the_lane_moves_stays_and_leav
         await other.execute(
             "UPDATE delivery SET state = 'acknowledged', due_at = NULL WHERE id = $1", names[1]
         )
+        await count_moved(other, [names[1]], Term.PLANNED, Term.ACKNOWLEDGED)
         moving = asyncio.create_task(lanes.claim("anne", lane.id, 10))
         await asyncio.sleep(0.2)
         assert not moving.done()
@@ -561,6 +561,7 @@ async def test_what_is_registered_into_a_lane_that_is_moving_follows_too(
             database,
             "UPDATE rule_book SET effective_from = effective_from - interval '2 hours' WHERE number > 1",
         )
+        await other.execute("UPDATE lane SET moves_at = moves_at - interval '2 hours'")
         await transaction.commit()
         served, _ = await asyncio.gather(serve(lanes), registering)
     assert served == []

@@ -422,8 +422,7 @@ _GIVE_BACK = """
                CASE
                    WHEN left_for IS NOT NULL AND fell_back_at IS NULL
                        THEN CASE WHEN rows.due_at IS NOT NULL THEN now END
-                   WHEN moves_at <= now THEN succession_wakes(id)
-                   ELSE moves_at
+                   WHEN moves_at IS NOT NULL THEN succession_wakes(id)
                END AS moves
         FROM told LEFT JOIN LATERAL (
             SELECT CASE

@@ -200,7 +200,7 @@ _DELIVERIES = """
            delivery.sequence, delivery.state, delivery.cause, delivery.attachments, named.reasons,
            delivery.created_at, delivery.changed_at, delivery.due_at
     FROM delivery
-    JOIN submission ON submission.id = delivery.submission
+    JOIN submission ON submission.id = delivery.submission AND delivery.kind <> 'notice'
     LEFT JOIN partner ON partner.subscriber = delivery.subscriber
     LEFT JOIN LATERAL (
         SELECT recipient -> 'reasons' AS reasons
