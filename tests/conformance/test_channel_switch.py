@@ -125,6 +125,20 @@ async def test_what_is_in_flight_ends_where_it_is_and_its_failure_goes_by_the_ne
     assert (await standing(database, good)).state is State.DELIVERED
 
 
+async def test_late_good_news_of_a_worker_that_only_seemed_dead_holds_and_is_of_the_channel_it_left_by(
+    database: Database, lanes: PostgresLanes
+) -> None:
+    [name] = await plant(database, [1])
+    lane, [claim] = await take(lanes, "anne", lease=timedelta(0))
+    await switch(database, "mailbox")
+    assert await lanes.take("berta", 10, 10, 10, MINUTE) == []
+    assert await whereabouts(database, [name]) == [("mailbox", "sftp", 1)]
+    assert await conclude(lanes, "anne", lane, [delivered(claim.attempt)]) == []
+    assert await serve(lanes) == []
+    assert (await standing(database, name)).state is State.DELIVERED
+    assert await rows(database, "SELECT FROM delivery WHERE lies") == []
+
+
 async def test_what_a_dead_worker_had_in_flight_goes_by_the_new_channel_and_is_counted(
     database: Database, lanes: PostgresLanes
 ) -> None:

@@ -116,7 +116,8 @@ async def _switch_page(connection: Connection, worker: str, lane: int, address: 
 
 async def switch_rows(connection: Connection, page: Sequence[UUID], lane: int, target: int) -> None:
     """Move those of `page` that are in motion in this lane into another one of the same partner; both are locked,
-    the other is awake. Who holds it takes what was in flight for lost."""
+    the other is awake. Who holds it takes what was in flight for lost; late good news of that is of the channel
+    it left by."""
     rows = await connection.fetch(_SWITCH, page, lane, target)
     await write_journal(
         connection,
@@ -139,11 +140,12 @@ _SWITCH = """
         FOR UPDATE
     )
     UPDATE delivery
-    SET lane = target.id, channel = target.channel, due_at = (SELECT clock_timestamp()),
+    SET lane = target.id, due_at = (SELECT clock_timestamp()),
+        channel = CASE WHEN state = 'in_flight' THEN delivery.channel ELSE target.channel END,
         changed_at = CASE WHEN state = 'in_flight' THEN changed_at ELSE clock_timestamp() END
     FROM page, lane AS target
     WHERE delivery.id = page.id AND target.id = $3
-    RETURNING delivery.id, delivery.submission, delivery.channel
+    RETURNING delivery.id, delivery.submission, target.channel
 """
 
 
