@@ -410,7 +410,7 @@ async def test_a_registration_whose_connection_dies_in_the_middle_leaves_nothing
         assert await sizes(database, *TABLES, "journal", "stray") == before
         await obstacle.remove()
         assert await registry.register(batch) == Registered(20, 40, 1)
-    assert (await ledger.accounts()).missing == ()
+    assert (await ledger.accounts()).differences == ()
 
 
 async def test_a_batch_of_five_hundred_takes_as_many_statements_as_a_batch_of_two(fresh_dsn: str) -> None:

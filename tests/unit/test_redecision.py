@@ -76,7 +76,7 @@ def test_only_what_was_ordered_is_sent_again_of_what_is_chosen_both_times() -> N
 def test_what_was_withdrawn_or_expired_and_is_chosen_again_is_planned_again(state: State) -> None:
     for chosen in (True, False):
         found = decided(routed(A), there(A, state, chosen=chosen), wanted=set())
-        assert (found.again, found.back) == ((name(A),), {name(A)})
+        assert (found.again, found.back) == ((name(A),), frozenset({name(A)}))
 
 
 def test_what_was_to_be_withdrawn_and_is_chosen_again_is_kept() -> None:
