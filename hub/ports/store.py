@@ -253,8 +253,8 @@ class Lane:
     """One partner on one channel. `endpoint` is where its rows leave today, without secrets: those are
     `sealed_secrets`, under the key wrapped in `wrapped_key` (both None: there are none). That is by the
     partner's channel of today, except for a mailbox's lane, which stays one. `standing`: how its endpoint
-    does; `failing`: for how long it has failed (None: it does not); `closed`: why nothing is tried; `pace` and
-    `maintenance` as the partner declared them, as JSON."""
+    does; `failing`: for how long it has failed or been closed (None: neither); `closed`: why nothing is tried;
+    `pace` and `maintenance` as the partner declared them, as JSON."""
 
     id: int
     subscriber: Subscriber

@@ -188,6 +188,8 @@ class DispatchRoom:
             log.warning(
                 "lane.closed", lane=lane.id, partner=str(lane.subscriber), cause=lane.closed, again=True
             )
+            if lane.failing is not None and falls_back(pace, lane.failing):
+                await self._lanes.fall_back(self._worker, lane.id)
             return Page(lane.id, standing=lane.standing)
         closed_for = self._closed_for(pace, read_maintenance(lane.maintenance))
         if closed_for > timedelta(0):

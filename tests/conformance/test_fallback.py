@@ -4,6 +4,7 @@ partner is told once, and the channel comes back by itself."""
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import timedelta
 
 import pytest
 import pytest_asyncio
@@ -11,6 +12,7 @@ import pytest_asyncio
 from hub.adapters.postgres import fallbacks
 from hub.adapters.postgres.database import Database
 from hub.adapters.postgres.intake import PostgresIntake
+from hub.adapters.postgres.lane_orders import PostgresLaneOrders
 from hub.adapters.postgres.lanes import PostgresLanes
 from hub.adapters.postgres.partners import PostgresPartners
 from hub.adapters.postgres.registry import PostgresRegistry
@@ -20,13 +22,14 @@ from hub.domain.errors import LeaseLost
 from hub.domain.identity import ParcelKind
 from hub.domain.pace import read_pace
 from hub.domain.partner import Endpoint, Partner
-from hub.ports.store import Claim
+from hub.ports.store import Claim, Page
 from tests.conformance.motion import (
     MINUTE,
     assert_nothing_is_forgotten,
     conclude,
     delivered,
     journal,
+    refused,
     waiting,
 )
 from tests.conformance.samples import execute, routed, rows, submission, subscriber
@@ -201,3 +204,33 @@ async def test_a_switch_while_it_fell_back_goes_on_by_the_new_channel(
         await conclude(lanes, "berta", one_lane.lane.id, [delivered(claim.attempt) for claim in claims])
     await serve(lanes)
     assert await by_lane(database) == {"sftp": [1, 3], "mailbox": [2], "notice": [-1]}
+
+
+async def test_a_closed_lane_falls_back_too_and_is_used_again_when_it_is_opened(
+    database: Database, lanes: PostgresLanes
+) -> None:
+    await declare(database, notice=False)
+    await register(database, 1, 2, 3)
+    [leased] = await lanes.lease("anne", 10, MINUTE)
+    claims = await lanes.claim("anne", leased.id, 1)
+    first = claims[0].attempt
+    refusal = Page(leased.id, (refused(first, "webhook.gone"),), closes=("webhook.gone", first.delivery))
+    await lanes.conclude("anne", [refusal])
+    await execute(
+        database,
+        "UPDATE lane SET closed_at = closed_at - interval '2 days', due_at = clock_timestamp()",
+    )
+    [closed] = await lanes.lease("anne", 10, MINUTE)
+    assert closed.failing is not None
+    assert closed.failing > timedelta(days=1)
+    await lanes.fall_back("anne", closed.id)
+    await conclude(lanes, "anne", closed.id, [])
+    assert await by_lane(database) == {"webhook": [1, 2], "mailbox": [3]}
+    await PostgresLaneOrders(database).open_lane(closed.id, "operator:agent", "service rétabli")
+    await register(database, 4)
+    assert sorted((channel, claim.sequence) for channel, claim in await serve(lanes)) == [
+        ("mailbox", 3),
+        ("webhook", 1),
+        ("webhook", 2),
+        ("webhook", 4),
+    ]

@@ -77,7 +77,7 @@ _NAMED = """
 """
 
 _LEFT = """
-    SELECT holder, left_for, fell_back_at, COALESCE(failing_since, clock_timestamp()) AS since
+    SELECT holder, left_for, fell_back_at, COALESCE(LEAST(failing_since, closed_at), clock_timestamp()) AS since
     FROM lane WHERE id = $1
 """
 

@@ -202,7 +202,7 @@ _LEASE = f"""
     SELECT lane.id, lane.subscriber, COALESCE(partner.channel, lane.channel) AS channel,
            partner.settings, partner.secrets, partner.secrets_key, partner.vendor, partner.pace,
            partner.maintenance, lane.failures, lane.at_once, lane.closed_cause, lane.channel AS served,
-           clock_timestamp() - lane.failing_since AS failing,
+           clock_timestamp() - LEAST(lane.failing_since, lane.closed_at) AS failing,
            {_LEAVES} AS leaves,
            lane.closed_at IS NOT NULL OR partner.pace IS NOT NULL  OR partner.maintenance IS NOT NULL AS apart
     FROM leased AS lane {_ITS_PARTNER}

@@ -1,0 +1,140 @@
+"""A partner whose service is away for longer than it bears, from the first failure to the last parcel: real
+connectors, a real mail server, and a webhook's receiver that comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from hub.adapters.keys.local import LocalKeyring
+from hub.adapters.postgres.lanes import PostgresLanes
+from hub.adapters.postgres.partners import PostgresPartners
+from hub.domain.pace import read_pace
+from hub.domain.partner import Endpoint, Partner
+from hub.domain.retry import Policies
+from hub.ports.connector import Surroundings
+from hub.services.dispatch import DispatchRoom, Pace
+from hub.services.endpoints import EndpointRoom
+from tests.connectors.partners import HERE, SECRET, mail_town
+from tests.ports import free_port
+from tests.services.http_world import World, offer, open_world
+from tests.unit.samples import BONNEVILLE
+
+POLICIES = Policies((timedelta(seconds=0.2),) * 100, timedelta(seconds=2), {}, {})
+KEYRING = LocalKeyring(bytes(range(32)))
+
+
+@asynccontextmanager
+async def dispatching(world: World) -> AsyncIterator[None]:
+    around = Surroundings(link=world.rooms.links.link, now=world.rooms.clock.now)
+    known = {point.name: point.load()(around) for point in entry_points(group="hub.connectors")}
+    lanes = PostgresLanes(world.database)
+    room = DispatchRoom(
+        "worker",
+        lanes,
+        known,
+        world.rooms.parcels,
+        world.rooms.clock,
+        POLICIES,
+        EndpointRoom(KEYRING).open,
+        Pace(idle=0.05),
+    )
+    stopping = asyncio.Event()
+    running = asyncio.create_task(room.run(stopping, 1))
+    try:
+        yield
+    finally:
+        stopping.set()
+        await running
+        await lanes.close()
+        for connector in known.values():
+            await connector.close()
+
+
+async def until(met: Callable[[], Awaitable[Any]]) -> None:
+    async with asyncio.timeout(15):
+        while not await met():
+            await asyncio.sleep(0.05)
+
+
+async def fetch(world: World, query: str) -> list[Any]:
+    async def work(connection: Any) -> list[Any]:
+        return list(await connection.fetch(query))
+
+    return await world.database.run(work)
+
+
+async def post(world: World, *names: str) -> None:
+    for name in names:
+        assert (await world.post(offer(external_id=name))).status == 202
+    await world.route()
+
+
+async def test_a_service_that_is_away_costs_its_partner_no_parcel_and_is_used_again_when_it_is_back(
+    database: str, tmp_path: Path
+) -> None:
+    taken: list[str] = []
+
+    async def take(request: web.Request) -> web.Response:
+        taken.append(request.headers["webhook-id"])
+        return web.Response()
+
+    port = free_port()
+    async with open_world(database, tmp_path) as world, mail_town() as town:
+        wish = {"fallback": {"after": 3600, "notice": dict(town.endpoint.settings)}}
+        endpoint = Endpoint("webhook", {"url": f"http://{HERE}:{port}/depot"}, {"secret": SECRET})
+        partner = Partner(BONNEVILLE, "Mairie de Bonneville", endpoint, None, read_pace(wish))
+        await PostgresPartners(world.database).keep([EndpointRoom(KEYRING).seal(partner)])
+        await post(world, "d-1", "d-2", "d-3")
+        async with dispatching(world):
+            await until(lambda: fetch(world, "SELECT FROM lane WHERE failures > 1"))
+            assert town.mails == []
+            # Two hours later.
+            await fetch(
+                world,
+                "UPDATE lane SET failing_since = failing_since - interval '2 hours' WHERE channel = 'webhook'"
+                " RETURNING id",
+            )
+            await until(
+                lambda: fetch(world, "SELECT FROM delivery WHERE kind = 'notice' AND state = 'delivered'")
+            )
+            await until(lambda: fetch(world, "SELECT FROM delivery WHERE lies AND sequence = 3"))
+            lying = (await world.call("GET", "/v1/mailbox", "bonneville")).json["items"]
+            assert [(item["sequence"], item["state"]) for item in lying][1:] == [
+                (2, "delivered"),
+                (3, "delivered"),
+            ]
+            [mail] = town.read()
+            assert str(BONNEVILLE) in mail.get_content()
+            assert "boîte de dépôt" in mail.get_content()
+            assert not mail.is_multipart()
+
+            app = web.Application()
+            app.router.add_post("/depot", take)
+            runner = web.AppRunner(app)
+            await runner.setup()
+            with contextlib.suppress(asyncio.CancelledError):
+                await web.TCPSite(runner, HERE, port).start()
+            await until(
+                lambda: fetch(world, "SELECT FROM lane WHERE channel = 'webhook' AND left_for IS NULL")
+            )
+            await post(world, "d-4")
+            await until(
+                lambda: fetch(
+                    world,
+                    "SELECT FROM delivery WHERE sequence = 4 AND state = 'delivered' AND channel = 'webhook'",
+                )
+            )
+            await runner.cleanup()
+        numbers = (await world.call("GET", "/v1/mailbox/numbers", "bonneville")).json["items"]
+        assert [(one["number"], one["state"]) for one in numbers] == [(n, "delivered") for n in (1, 2, 3, 4)]
+        assert len(taken) == 2
+        assert len(town.mails) == 1
