@@ -15,7 +15,15 @@ import asyncpg
 
 from hub.adapters.postgres.database import Connection, Database
 from hub.adapters.postgres.ledger_pages import opened
-from hub.adapters.postgres.ledger_scans import DELIVERIES, FURTHER, KEPT, SUBMISSIONS_THERE, VERDICTS, grouped
+from hub.adapters.postgres.ledger_scans import (
+    DAY,
+    DELIVERIES,
+    FURTHER,
+    KEPT,
+    SUBMISSIONS_THERE,
+    VERDICTS,
+    scan,
+)
 from hub.adapters.postgres.slips import fold
 from hub.domain.identity import ParcelKind
 from hub.domain.ledger import (
@@ -30,13 +38,14 @@ from hub.domain.ledger import (
     Tally,
     Term,
     differing,
+    term,
     wrapped,
 )
+from hub.domain.lifecycle import State
 from hub.ports.store import Accounts, DeliveryAccount, StandingAccount, SubmissionAccount
 
 # Reading years of submissions takes longer than any other statement of the hub may.
 PATIENCE = 900.0
-_LARGE = 24
 _MOST_OPENED = 200
 
 _Sides = defaultdict[Bucket, dict[Term, Tally]]
@@ -85,9 +94,9 @@ class PostgresLedger:
 async def read_accounts(connection: Connection, scope: Scope = WHOLE) -> Accounts:
     """In the caller's transaction, which sees one snapshot."""
     # To compile what is read once costs more than it gains.
-    await connection.execute("SET LOCAL jit = off")
-    there = await _there(connection, scope, _LARGE)
-    kept = await _kept(connection, scope, _LARGE)
+    await connection.execute("SET LOCAL jit = off; SET LOCAL work_mem = '64MB'")
+    there = await _there(connection, scope, DAY)
+    kept = await _kept(connection, scope, DAY)
     suspects = differing(kept, there.book, _beside(there.book))
     # By the hour and by the partner, of the days that differ.
     places = await _narrowed(connection, scope, suspects) if suspects else []
@@ -125,12 +134,12 @@ class _There:
 
 async def _there(connection: Connection, scope: Scope, hours: int) -> _There:
     found = _There()
-    values = (scope.first, scope.end, scope.procedure, scope.partner)
-    rows = await connection.fetch(grouped(DELIVERIES, hours), *values, timeout=PATIENCE)
+    values = (scope.procedure, scope.partner)
+    rows = await connection.fetch(scan(DELIVERIES, scope, hours), *values, timeout=PATIENCE)
     _stand(found, rows)
     for row in chain(
-        await connection.fetch(grouped(VERDICTS, hours), *values, timeout=PATIENCE),
-        await connection.fetch(grouped(FURTHER, hours), *values, timeout=PATIENCE),
+        await connection.fetch(scan(VERDICTS, scope, hours), *values, timeout=PATIENCE),
+        await connection.fetch(scan(FURTHER, scope, hours), *values, timeout=PATIENCE),
     ):
         if row["verdict"] is not None:
             _add(found.book, _whole(row), Term(row["verdict"]), _tally(row))
@@ -139,7 +148,7 @@ async def _there(connection: Connection, scope: Scope, hours: int) -> _There:
             _add(found.book, _place(row, ParcelKind.SUBMISSION), Term.NAMED, tally)
     if scope.partner is not None:
         return _without_submissions(found)
-    for row in await connection.fetch(grouped(SUBMISSIONS_THERE, hours), *values[:3], timeout=PATIENCE):
+    for row in await connection.fetch(scan(SUBMISSIONS_THERE, scope, hours), *values, timeout=PATIENCE):
         _add(found.book, _whole(row), Term.ACCEPTED, _tally(row))
     # What is accepted and has no decision: nobody need look for it row by row.
     for place, sides in found.book.items():
@@ -163,7 +172,7 @@ def _stand(found: _There, rows: Iterable[asyncpg.Record]) -> None:
     """Where deliveries stand, and with whom they are now."""
     now: Counter[tuple[str, str, str, str, Term]] = Counter()
     for row in rows:
-        side = Term(row["term"])
+        side = term(State(row["state"]), 1 + row["again"])
         _add(found.book, _place(row, row["kind"]), side, _tally(row))
         now[row["kind"], row["procedure"], row["subscriber"], row["channel"], side] += row["number"]
     by: defaultdict[tuple[str, str, str, str], dict[Term, int]] = defaultdict(dict)
@@ -175,8 +184,8 @@ def _stand(found: _There, rows: Iterable[asyncpg.Record]) -> None:
 async def _kept(connection: Connection, scope: Scope, hours: int) -> _Sides:
     """Of buckets and of the slips that are not added to them yet."""
     book: _Sides = defaultdict(dict)
-    values = (scope.first, scope.end, scope.procedure, scope.partner)
-    for row in await connection.fetch(grouped(KEPT, hours), *values, timeout=PATIENCE):
+    values = (scope.procedure, scope.partner)
+    for row in await connection.fetch(scan(KEPT, scope, hours), *values, timeout=PATIENCE):
         if scope.partner is not None and row["kind"] == SUBMISSIONS:
             continue
         for side in Term:
@@ -208,7 +217,7 @@ async def _narrowed(
     """The buckets that differ, with what was kept of them and what is there."""
     found: list[tuple[Bucket, Mapping[Term, Tally], Mapping[Term, Tally]]] = []
     for hour, procedure in sorted({(place.hour, place.procedure) for place in suspects}):
-        day = scope.within(hour, hour + _LARGE, procedure)
+        day = scope.within(hour, hour + DAY, procedure)
         there, kept = (await _there(connection, day, 1)).book, await _kept(connection, day, 1)
         found += [
             (place, kept.get(place, {}), there.get(place, {}))

@@ -1,21 +1,29 @@
-"""The scans of the ledger: each table read once, grouped by hours or days, procedure and partner.
+"""The scans of the ledger: each table read once, grouped by days or hours, procedure and partner.
 
-Business of this file: statements. Each takes $1 and $2, the hours from and before which receipt lies, $3, the
-procedure (null: all), and $4, the partner whom decisions name (null: all of them together, as '').
+Business of this file: statements, and that the database plans them well: it adds up in several processes where it knows
+that few groups come of many rows. Each takes $1, the procedure (null: all), and $2, the partner whom decisions name
+(null: all of them together, as '').
 """
 
 from __future__ import annotations
 
 from hub.adapters.postgres.slips import SIDES_OF_ENTRIES, UNFOLDED
-from hub.domain.ledger import Term
+from hub.domain.ledger import Scope, Term
+
+DAY = 24
+_HOUR = 3600
 
 
-def grouped(statement: str, hours: int) -> str:
+def scan(statement: str, scope: Scope, hours: int) -> str:
     """With so many hours in one group; the partners apart where it is one hour, or one is asked for."""
-    partner = "CASE WHEN $4::text IS NULL THEN '' ELSE {0} END" if hours > 1 else "{0}"
+    partner = "CASE WHEN $2::text IS NULL THEN '' ELSE {0} END" if hours > 1 else "{0}"
     return (
-        statement.replace("<hour>", f"<at> / {hours} * {hours}" if hours > 1 else "<at>")
-        .replace("<at>", "hour")
+        statement.replace("<hour>", f"hour / {hours} * {hours}" if hours > 1 else "hour")
+        .replace(
+            "<hour or none>", f"COALESCE(hour, 0) / {hours} * {hours}" if hours > 1 else "COALESCE(hour, 0)"
+        )
+        .replace("<in hours>", _in_hours(scope))
+        .replace("<received>", _received(scope))
         .replace("<partner of delivery>", partner.format("COALESCE(named, subscriber)"))
         .replace("<partner of first>", partner.format("(recipients -> 0 ->> 'subscriber')"))
         .replace("<partner of recipient>", partner.format("(recipient ->> 'subscriber')"))
@@ -23,47 +31,57 @@ def grouped(statement: str, hours: int) -> str:
     )
 
 
-_IN_SCOPE = "hour >= $1 AND hour < $2 AND ($3::text IS NULL OR procedure = $3)"
+def _in_hours(scope: Scope) -> str:
+    """Nothing where all hours are asked for: what the database does not ask, it need not guess the result of. A row
+    that was brought in by nobody knows no hour: it stands in the first one."""
+    asked = []
+    if scope.first > 0:
+        asked.append(f"hour >= {scope.first}")
+    if scope.end < Scope().end:
+        asked.append(f"hour < {scope.end}")
+    within = " AND ".join(asked) or "true"
+    return f"({within})" if scope.first > 0 or not asked else f"({within} OR hour IS NULL)"
 
-# With whom and on which channel they are now breaks their terms down, the partner where one is asked for.
+
+def _received(scope: Scope) -> str:
+    return (
+        f"received_at >= to_timestamp({scope.first * _HOUR}::bigint)"
+        f" AND received_at < to_timestamp({scope.end * _HOUR}::bigint)"
+    )
+
+
+_ASKED = "($1::text IS NULL OR procedure = $1)"
+
+# With whom and on which channel they are now breaks their terms down; with whom, where one is asked for.
 DELIVERIES = f"""
-    SELECT <hour> AS hour, procedure, kind, <partner of delivery> AS partner, channel,
-           CASE WHEN $4::text IS NULL THEN '' ELSE subscriber END AS subscriber,
-           term(state, attempt) AS term, count(*) AS number,
-           sum(ledger_hash(id, hour, COALESCE(named, subscriber))) AS sum
-    FROM (SELECT COALESCE(hour, 0) AS hour, procedure, kind, named, subscriber, channel, state, attempt, id
-          FROM delivery) AS delivery
-    WHERE {_IN_SCOPE} AND ($4::text IS NULL OR COALESCE(named, subscriber) = $4)
-    GROUP BY 1, 2, 3, 4, 5, 6, 7
+    SELECT <hour or none> AS hour, procedure, kind, <partner of delivery> AS partner, channel,
+           CASE WHEN $2::text IS NULL THEN '' ELSE subscriber END AS subscriber, state, attempt > 1 AS again,
+           count(*) AS number, sum(ledger_hash(id, COALESCE(hour, 0), COALESCE(named, subscriber))) AS sum
+    FROM delivery
+    WHERE <in hours> AND {_ASKED} AND ($2::text IS NULL OR COALESCE(named, subscriber) = $2)
+    GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
 """
 
-SUBMISSIONS_THERE = """
+SUBMISSIONS_THERE = f"""
     SELECT <hour> AS hour, procedure, '' AS partner, count(*) AS number, sum(ledger_hash(id, hour, '')) AS sum
-    FROM (
-        SELECT hour_of(received_at) AS hour, procedure, id FROM submission
-        WHERE received_at >= to_timestamp($1::bigint * 3600) AND received_at < to_timestamp($2::bigint * 3600)
-    ) AS received
-    WHERE $3::text IS NULL OR procedure = $3
+    FROM (SELECT hour_of(received_at) AS hour, procedure, id FROM submission WHERE <received>) AS there
+    WHERE {_ASKED} AND $2::text IS NULL
     GROUP BY 1, 2
 """
 
 _AGAIN = "submission IN (SELECT submission FROM decision WHERE number > 1)"
-
-# One that was brought in by nobody knows no hour: it is seen all the same.
-_DECISIONS = """
-    (SELECT submission, number, verdict, recipients, late, COALESCE(hour, 0) AS hour,
-            COALESCE(procedure, '') AS procedure FROM decision) AS decided
-"""
+_ASKED_OF_DECISION = "($1::text IS NULL OR COALESCE(procedure, '') = $1)"
 
 # Most submissions have one decision, and most decisions one recipient: read without any detour.
 VERDICTS = f"""
-    SELECT <hour> AS hour, procedure, <partner of first> AS partner, verdict, count(*) AS number,
-           sum(ledger_hash(submission, hour, '')) AS sum, count(recipients -> 0) AS named,
-           COALESCE(sum(ledger_hash((recipients -> 0 ->> 'delivery')::uuid, hour, recipients -> 0 ->> 'subscriber')),
-                    0) AS named_sum
-    FROM {_DECISIONS}
-    WHERE {_IN_SCOPE} AND NOT {_AGAIN}
-      AND ($4::text IS NULL OR recipients -> 0 ->> 'subscriber' = $4)
+    SELECT <hour or none> AS hour, COALESCE(procedure, '') AS procedure, <partner of first> AS partner, verdict,
+           count(*) AS number, sum(ledger_hash(submission, COALESCE(hour, 0), '')) AS sum,
+           count(recipients -> 0) AS named,
+           COALESCE(sum(ledger_hash((recipients -> 0 ->> 'delivery')::uuid, COALESCE(hour, 0),
+                                    recipients -> 0 ->> 'subscriber')), 0) AS named_sum
+    FROM decision
+    WHERE <in hours> AND {_ASKED_OF_DECISION} AND NOT {_AGAIN}
+      AND ($2::text IS NULL OR recipients -> 0 ->> 'subscriber' = $2)
     GROUP BY 1, 2, 3, 4
 """
 
@@ -71,38 +89,38 @@ VERDICTS = f"""
 # decisions names, once.
 FURTHER = f"""
     WITH again AS MATERIALIZED (
-        SELECT * FROM {_DECISIONS} WHERE {_IN_SCOPE} AND {_AGAIN}
+        SELECT submission, number, verdict, recipients, late, hour, COALESCE(procedure, '') AS procedure
+        FROM decision WHERE <in hours> AND {_ASKED_OF_DECISION} AND {_AGAIN}
     ), newest AS (
         SELECT DISTINCT ON (submission) * FROM again ORDER BY submission, number DESC
     ), called AS (
-        SELECT hour, procedure, recipient
-        FROM {_DECISIONS}, jsonb_array_elements(recipients - 0) AS recipient
-        WHERE {_IN_SCOPE} AND jsonb_array_length(recipients) > 1 AND NOT {_AGAIN}
+        SELECT hour, COALESCE(procedure, '') AS procedure, recipient
+        FROM decision, jsonb_array_elements(recipients - 0) AS recipient
+        WHERE <in hours> AND {_ASKED_OF_DECISION} AND jsonb_array_length(recipients) > 1 AND NOT {_AGAIN}
         UNION ALL
         SELECT hour, procedure, recipient FROM (
             SELECT DISTINCT ON (recipient ->> 'delivery') hour, procedure, recipient
             FROM again, jsonb_array_elements(recipients) AS recipient WHERE NOT late
         ) AS once
     )
-    SELECT <hour> AS hour, procedure, '' AS partner, verdict, count(*) AS number,
-           sum(ledger_hash(submission, hour, '')) AS sum, 0 AS named, 0 AS named_sum
+    SELECT <hour or none> AS hour, procedure, '' AS partner, verdict, count(*) AS number,
+           sum(ledger_hash(submission, COALESCE(hour, 0), '')) AS sum, 0 AS named, 0 AS named_sum
     FROM newest GROUP BY 1, 2, 3, 4
     UNION ALL
-    SELECT <hour>, procedure, <partner of recipient>, NULL, 0, 0, count(*),
-           sum(ledger_hash((recipient ->> 'delivery')::uuid, hour, recipient ->> 'subscriber'))
+    SELECT <hour or none>, procedure, <partner of recipient>, NULL, 0, 0, count(*),
+           sum(ledger_hash((recipient ->> 'delivery')::uuid, COALESCE(hour, 0), recipient ->> 'subscriber'))
     FROM called
-    WHERE $4::text IS NULL OR recipient ->> 'subscriber' = $4
+    WHERE $2::text IS NULL OR recipient ->> 'subscriber' = $2
     GROUP BY 1, 2, 3
 """
 
 _SUMS = ", ".join(f"sum({side}_number) AS {side}_number, sum({side}_sum) AS {side}_sum" for side in Term)
-_LISTED = ", ".join(f"{side}_number, {side}_sum" for side in Term)
 _OF_SLIPS = ", ".join(
     f"sum(number) FILTER (WHERE side = '{side}') AS {side}_number,"
     f" sum(sum) FILTER (WHERE side = '{side}') AS {side}_sum"
     for side in Term
 )
-_KEPT_IN_SCOPE = f"{_IN_SCOPE} AND ($4::text IS NULL OR partner = $4)"
+_KEPT_IN_SCOPE = f"<in hours> AND {_ASKED} AND ($2::text IS NULL OR partner = $2)"
 
 # The buckets, and the few slips that are not among them yet.
 KEPT = f"""

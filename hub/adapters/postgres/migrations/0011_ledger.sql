@@ -78,6 +78,17 @@ CREATE TABLE ledger_total (
     PRIMARY KEY (kind, side)
 );
 
+-- By these the database knows that few days and procedures come of many rows, and adds up in several processes; and
+-- what was received lately lies together.
+CREATE STATISTICS delivery_by_day (ndistinct) ON (COALESCE(hour, 0) / 24 * 24), procedure, kind, channel, state
+    FROM delivery;
+CREATE STATISTICS decision_by_day (ndistinct) ON (COALESCE(hour, 0) / 24 * 24), (COALESCE(procedure, '')), verdict
+    FROM decision;
+CREATE STATISTICS submission_by_day (ndistinct) ON (hour_of(received_at) / 24 * 24), procedure FROM submission;
+CREATE STATISTICS ledger_by_day (ndistinct) ON (hour / 24 * 24), procedure, kind FROM ledger;
+CREATE INDEX delivery_hour ON delivery USING brin (hour);
+CREATE INDEX decision_hour ON decision USING brin (hour);
+
 -- What was found when the ledger was last compared with the rows.
 CREATE TABLE ledger_check (
     scope       text PRIMARY KEY,              -- recent, whole
