@@ -203,7 +203,7 @@ async def test_a_mailbox_is_never_left_and_takes_over_from_any_channel(
     assert await rows(database, "SELECT FROM lane WHERE left_for IS NOT NULL") == []
 
 
-async def test_switching_registering_and_serving_at_once_loses_nothing_and_never_deadlocks(
+async def test_switching_falling_back_registering_and_serving_at_once_loses_nothing_and_never_deadlocks(
     fresh_dsn: str,
 ) -> None:
     database = await WatchedDatabase.watch(fresh_dsn)
@@ -224,6 +224,8 @@ async def test_switching_registering_and_serving_at_once_loses_nothing_and_never
         for _ in range(5):
             for taken in await lanes.take(worker, 2, 2, 3, MINUTE):
                 told = [waiting(claim.attempt, timedelta(0)) for claim in taken.claims or ()]
+                if taken.lane.endpoint.channel == "webhook":
+                    await lanes.fall_back(worker, taken.lane.id)
                 await lanes.conclude(worker, [Page(taken.lane.id, tuple(told))])
 
     await asyncio.gather(
