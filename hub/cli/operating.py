@@ -11,12 +11,12 @@ from rich.table import Table
 
 from hub import assembly
 from hub.cli.replaying import operator
-from hub.cli.shared import Reason, complain, on_ground, say
+from hub.cli.shared import Reason, complain, on_ground, printable, say
 from hub.cli.shared import subscriber as named
 from hub.domain.errors import Invalid
 from hub.domain.lifecycle import State
 from hub.ports.store import Rerouted
-from hub.ports.views import DeliveryFilter
+from hub.ports.views import DeliveryFilter, Grouping
 
 
 def commands() -> typer.Typer:
@@ -33,6 +33,7 @@ def deliveries(
     cause: Annotated[str | None, typer.Option()] = None,
     partner: Annotated[str | None, typer.Option(help="SIRET-branch")] = None,
     most: Annotated[int, typer.Option(min=1, max=1000)] = 50,
+    by: Annotated[Grouping | None, typer.Option(help="Group what is parked by this too.")] = None,
 ) -> None:
     """What is parked, grouped by cause; and the deliveries that a filter chooses."""
     if context.invoked_subcommand is not None:
@@ -45,11 +46,13 @@ def deliveries(
     )
 
     async def read(ground: assembly.Ground) -> None:
+        more = [] if by is None else [by.value]
         groups = Table(
-            "cause", "channel", "deliveries", "partners", "first", "last", title="Parked, by cause"
+            *more, "cause", "channel", "deliveries", "partners", "first", "last", title="Parked, by cause"
         )
-        for group in await ground.views.parked():
+        for group in await ground.views.parked(by):
             groups.add_row(
+                *([] if by is None else [printable(group.of)]),
                 group.cause,
                 group.channel,
                 str(group.deliveries),

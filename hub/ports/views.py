@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from typing import Protocol
 from uuid import UUID
 
@@ -100,10 +101,19 @@ class DeliveryPage:
     next: tuple[datetime, UUID] | None
 
 
+class Grouping(StrEnum):
+    """What parked deliveries are grouped by, beside their cause and channel."""
+
+    VENDOR = "vendor"
+    PARTNER = "partner"
+
+
 @dataclass(frozen=True, slots=True)
 class ParkedGroup:
-    """Parked deliveries that share a cause."""
+    """Parked deliveries that share a cause and a channel; and what was asked for (`of`: the vendor, or SIRET and
+    branch of the partner; '' where nothing was)."""
 
+    of: str
     cause: str
     channel: str
     deliveries: int
@@ -129,7 +139,9 @@ class Views(Protocol):
         """By (created_at, id), without their attempts."""
         ...
 
-    async def parked(self) -> Sequence[ParkedGroup]: ...
+    async def parked(self, by: Grouping | None = None) -> Sequence[ParkedGroup]:
+        """The largest groups first, at most a thousand. Who has told no vendor is grouped under ''."""
+        ...
 
     async def mailbox(self, subscriber: Subscriber, after: int, limit: int) -> Sequence[MailboxItem]:
         """A partner's deliveries not yet acknowledged, withdrawn, expired or returned, with a sequence

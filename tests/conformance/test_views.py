@@ -22,7 +22,7 @@ from hub.domain.decisions import Reason, SetAside, Unroutable
 from hub.domain.delivery import Attempt
 from hub.domain.lifecycle import State
 from hub.domain.replays import ReplayOrder, Selection
-from hub.ports.views import DeliveryFilter, DeliveryView
+from hub.ports.views import DeliveryFilter, DeliveryView, Grouping
 from hub.services.reconciliation import ENTIRE, RECENT
 from tests.conformance.motion import NOW, conclude, park, plant, refused, take, waiting
 from tests.conformance.samples import (
@@ -292,6 +292,21 @@ async def test_parked_deliveries_are_told_by_cause_and_channel(
         "SELECT min(changed_at) AS first, max(changed_at) AS last FROM delivery WHERE channel = 'sftp'",
     )
     assert (denied.first_at, denied.last_at) == (changed["first"], changed["last"])
+    await execute(database, f"UPDATE partner SET vendor = 'Logiciel' WHERE subscriber <> '{subscriber(1)}'")
+    by_vendor = [
+        (one.of, one.cause, one.deliveries, one.partners) for one in await views.parked(Grouping.VENDOR)
+    ]
+    assert by_vendor == [
+        ("", "sftp.denied", 2, 1),
+        ("Logiciel", "sftp.denied", 2, 1),
+        ("Logiciel", "mail.bounced", 1, 1),
+    ]
+    by_partner = {(one.of, one.cause): one.deliveries for one in await views.parked(Grouping.PARTNER)}
+    assert by_partner == {
+        (str(subscriber(1)), "sftp.denied"): 2,
+        (str(subscriber(2)), "sftp.denied"): 2,
+        (str(subscriber(3)), "mail.bounced"): 1,
+    }
     await PostgresReplays(database).begin(uuid4(), ReplayOrder(Selection(cause="sftp.denied"), "jeanne", ""))
     await PostgresReplays(database).send_again(10)
     assert [group.cause for group in await views.parked()] == ["mail.bounced"]

@@ -83,7 +83,8 @@ class Page:
         # What was moved at this very moment is looked at again.
         there = await _not_moved(connection, locked, sendings)
         treated = [item for item in self.items if item["delivery"] in there]
-        skipped = [item for item in treated if item["delivery"] not in set(sent)]
+        done = set(sent)
+        skipped = [item for item in treated if item["delivery"] not in done]
         return Treated(treated, {"sent": len(sent), "skipped": len(skipped)}, skipped, len(sent))
 
     def _stands_still(self, row: asyncpg.Record, sending: int) -> bool:
@@ -118,7 +119,8 @@ class Page:
     async def account(self, connection: Connection, treated: Treated) -> None:
         """The order is finished when nothing of it is pending."""
         replay = self.replay["id"]
-        done = [(item, "skipped" if item in treated.skipped else "sent") for item in treated.items]
+        skipped = {_key(item) for item in treated.skipped}
+        done = [(item, "skipped" if _key(item) in skipped else "sent") for item in treated.items]
         await connection.execute(
             """
             UPDATE replay_item SET state = told.state
@@ -142,6 +144,10 @@ class Page:
         )
         if finished:
             await tell(connection, replay, self.replay["author"], "finished")
+
+
+def _key(item: asyncpg.Record) -> tuple[UUID, UUID | None]:
+    return item["submission"], item["delivery"]
 
 
 _COLUMNS = ("sent", "skipped", "revised", "planned", "withdrawn", "unchanged")

@@ -24,6 +24,7 @@ from hub.ports.views import (
     DeliveryFilter,
     DeliveryPage,
     DeliveryView,
+    Grouping,
     JournalLine,
     MailboxItem,
     ParkedGroup,
@@ -75,9 +76,11 @@ class PostgresViews:
 
         return await self._database.once(work)
 
-    async def parked(self) -> Sequence[ParkedGroup]:
+    async def parked(self, by: Grouping | None = None) -> Sequence[ParkedGroup]:
+        statement = _PARKED.format(of=_GROUPED_BY[by])
+
         async def work(connection: Connection) -> Sequence[ParkedGroup]:
-            return [ParkedGroup(**row) for row in await connection.fetch(_PARKED)]
+            return [ParkedGroup(**row) for row in await connection.fetch(statement, _MOST_GROUPS)]
 
         return await self._database.once(work)
 
@@ -263,12 +266,23 @@ def _delivery(row: asyncpg.Record, attempts: Iterable[AttemptView] = ()) -> Deli
 
 
 _PARKED = """
-    SELECT COALESCE(cause, '') AS cause, channel, count(*) AS deliveries,
-           count(DISTINCT subscriber) AS partners, min(changed_at) AS first_at, max(changed_at) AS last_at
-    FROM delivery WHERE state = 'parked'
-    GROUP BY cause, channel
-    ORDER BY deliveries DESC, cause, channel
+    SELECT {of} AS of, COALESCE(cause, '') AS cause, delivery.channel, count(*) AS deliveries,
+           count(DISTINCT delivery.subscriber) AS partners,
+           min(changed_at) AS first_at, max(changed_at) AS last_at
+    FROM delivery LEFT JOIN partner ON partner.subscriber = delivery.subscriber
+    WHERE due_at IS NULL AND state = 'parked'
+    GROUP BY 1, delivery.cause, delivery.channel
+    ORDER BY deliveries DESC, cause, channel, 1
+    LIMIT $1
 """
+
+_MOST_GROUPS = 1000
+
+_GROUPED_BY = {
+    None: "''",
+    Grouping.VENDOR: "COALESCE(partner.vendor, '')",
+    Grouping.PARTNER: "delivery.subscriber",
+}
 
 
 # --- parcels ------------------------------------------------------------------------------------------
