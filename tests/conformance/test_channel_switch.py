@@ -6,15 +6,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
+from importlib.resources import files
 from uuid import UUID
 
 import pytest
 import pytest_asyncio
 
+from hub.adapters.postgres import migrations
 from hub.adapters.postgres.addresses import Wanted, find_addresses, lock_lanes, make_lanes
 from hub.adapters.postgres.database import Connection, Database
 from hub.adapters.postgres.intake import PostgresIntake
 from hub.adapters.postgres.lanes import PostgresLanes
+from hub.adapters.postgres.ledger import PostgresLedger
 from hub.adapters.postgres.partners import PostgresPartners
 from hub.adapters.postgres.registry import PostgresRegistry
 from hub.domain.circuit import Standing
@@ -22,6 +25,7 @@ from hub.domain.lifecycle import State
 from hub.domain.pace import read_pace
 from hub.domain.partner import Endpoint, Partner
 from hub.ports.store import Claim, Page
+from hub.services.reconciliation import differences
 from tests.conformance.motion import (
     MINUTE,
     assert_nothing_is_forgotten,
@@ -55,6 +59,7 @@ async def lanes(database: Database) -> AsyncIterator[PostgresLanes]:
     yield lanes
     await lanes.close()
     await assert_nothing_is_forgotten(database)
+    assert differences(await PostgresLedger(database).accounts()) == []
     for numbers in (await numbers_by_partner(database)).values():
         assert numbers == list(range(1, len(numbers) + 1))
 
@@ -183,6 +188,21 @@ async def test_a_switch_there_and_back_leaves_nothing_behind(
     assert await whereabouts(database, names) == [("sftp", "sftp", number) for number in (1, 2, 3)]
     marks = await rows(database, "SELECT channel FROM lane WHERE left_for IS NULL")
     assert [row["channel"] for row in marks] == ["sftp"]
+
+
+async def test_a_store_of_an_older_hub_serves_what_was_left_by_the_channel_of_today(
+    database: Database, lanes: PostgresLanes
+) -> None:
+    """There, a partner that changed its channel kept its lanes for what was in them."""
+    names = await plant(database, [1])
+    await switch(database, "webhook")
+    names += await plant(database, [2], channel="webhook")
+    await execute(database, "UPDATE lane SET left_for = NULL, due_at = clock_timestamp() + interval '1 h'")
+    upgrade = files(migrations).joinpath("0009_partner_pace.sql").read_text("utf-8")
+    await execute(database, upgrade[upgrade.index("UPDATE lane") :])
+    await execute(database, "UPDATE lane SET due_at = clock_timestamp()")
+    assert {channel for channel, _ in await serve(lanes)} == {"webhook"}
+    assert await whereabouts(database, names) == [("webhook", "webhook", 1), ("webhook", "webhook", 2)]
 
 
 async def test_a_mailbox_is_never_left_and_takes_over_from_any_channel(

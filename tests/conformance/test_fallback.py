@@ -14,6 +14,8 @@ from hub.adapters.postgres.database import Database
 from hub.adapters.postgres.intake import PostgresIntake
 from hub.adapters.postgres.lane_orders import PostgresLaneOrders
 from hub.adapters.postgres.lanes import PostgresLanes
+from hub.adapters.postgres.ledger import PostgresLedger
+from hub.adapters.postgres.mailboxes import PostgresMailboxes
 from hub.adapters.postgres.partners import PostgresPartners
 from hub.adapters.postgres.registry import PostgresRegistry
 from hub.adapters.postgres.views import PostgresViews
@@ -23,6 +25,7 @@ from hub.domain.identity import ParcelKind
 from hub.domain.pace import read_pace
 from hub.domain.partner import Endpoint, Partner
 from hub.ports.store import Claim, Page
+from hub.services.reconciliation import differences
 from tests.conformance.motion import (
     MINUTE,
     assert_nothing_is_forgotten,
@@ -32,7 +35,7 @@ from tests.conformance.motion import (
     refused,
     waiting,
 )
-from tests.conformance.samples import execute, routed, rows, submission, subscriber
+from tests.conformance.samples import delivery, execute, routed, rows, submission, subscriber
 
 NOTICE = {"host": "smtp.essai.test", "sender": "hub@essai.test", "recipients": ["mairie@essai.test"]}
 
@@ -43,6 +46,7 @@ async def lanes(database: Database) -> AsyncIterator[PostgresLanes]:
     yield lanes
     await lanes.close()
     await assert_nothing_is_forgotten(database)
+    assert differences(await PostgresLedger(database).accounts()) == []
 
 
 async def declare(database: Database, notice: bool = True) -> None:
@@ -162,11 +166,8 @@ async def test_when_what_tried_it_is_gone_the_next_one_tries_it(
     await declare(database)
     await register(database, 1, 2)
     await try_and_fail(database, lanes)
-    await execute(
-        database,
-        "UPDATE delivery SET state = 'withdrawn', due_at = NULL WHERE sequence = 1",
-        "UPDATE lane SET due_at = NULL, rests_until = NULL WHERE channel = 'webhook'",
-    )
+    await PostgresMailboxes(database).acknowledge(subscriber(1), [delivery(1, 1)])
+    await execute(database, "UPDATE lane SET due_at = NULL, rests_until = NULL WHERE channel = 'webhook'")
     await register(database, 3)
     await register(database, 4)
     assert await by_lane(database) == {"webhook": [1, 3], "mailbox": [2, 4], "notice": [-1]}

@@ -128,7 +128,6 @@ async def _plan_notice(
     )
     if planned is not None:
         await count_registered(connection, [name])
-        await count_registered(connection, [planned])
         line = JournalEntry("notice.planned", about["submission"], name, detail=subscriber)
         await write_journal(connection, [line])
 
@@ -140,10 +139,10 @@ _ABOUT = """
 
 _PLAN = """
     INSERT INTO delivery (id, submission, procedure, subscriber, lane, channel, sequence, kind, revision,
-                          attachments, due_at)
+                          attachments, due_at, hour)
     SELECT $1, $2, $3, $4, $5, $6,
            LEAST((SELECT min(sequence) FROM delivery WHERE subscriber = $4), 0) - 1,
-           $7, $8, '{}', clock_timestamp()
+           $7, $8, '{}', clock_timestamp(), (SELECT hour_of(received_at) FROM submission WHERE id = $2)
     ON CONFLICT (id) DO NOTHING
     RETURNING id
 """
