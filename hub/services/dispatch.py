@@ -297,9 +297,9 @@ class DispatchRoom:
                 renewed_at = loop.time()
                 continue
             try:
-                kept = await asyncio.wait_for(
-                    self._lanes.renew(self._worker, list(held), self._pace.lease), third
-                )
+                # Not wait_for: before Python 3.12 it may swallow that this task was cancelled, which then never ends.
+                async with asyncio.timeout(third):
+                    kept = await self._lanes.renew(self._worker, list(held), self._pace.lease)
                 renewed_at = loop.time()
             except (Unavailable, asyncio.TimeoutError):
                 # One failure is borne; before the leases that were renewed last can end, all is aborted.
