@@ -31,20 +31,28 @@ async def each(
     parcels: Sequence[Parcel], at_once: int, deliver: Callable[[Parcel], Awaitable[Outcome]]
 ) -> list[Outcome]:
     """One outcome for each parcel, in order, with at most `at_once` under way."""
-    gate = asyncio.Semaphore(at_once)
+    if len(parcels) == 1:
+        return [await _guarded(deliver, parcels[0])]
+    if len(parcels) <= at_once:
+        return await asyncio.gather(*(_guarded(deliver, parcel) for parcel in parcels))
+    outcomes: dict[int, Outcome] = {}
+    waiting = iter(enumerate(parcels))
 
-    async def guarded(parcel: Parcel) -> Outcome:
-        async with gate:
-            try:
-                return await deliver(parcel)
-            except HubError as fault:
-                return own_fault(fault)
-            except Exception as fault:
-                return unforeseen(fault)
+    async def one_after_the_other() -> None:
+        for place, parcel in waiting:
+            outcomes[place] = await _guarded(deliver, parcel)
 
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(guarded(parcel)) for parcel in parcels]
-    return [task.result() for task in tasks]
+    await asyncio.gather(*(one_after_the_other() for _ in range(at_once)))
+    return [outcomes[place] for place in range(len(parcels))]
+
+
+async def _guarded(deliver: Callable[[Parcel], Awaitable[Outcome]], parcel: Parcel) -> Outcome:
+    try:
+        return await deliver(parcel)
+    except HubError as fault:
+        return own_fault(fault)
+    except Exception as fault:
+        return unforeseen(fault)
 
 
 def patience(size: int, limit: float) -> float:

@@ -13,9 +13,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-import hashlib
 import hmac
-import json
 import re
 import socket
 import ssl
@@ -27,6 +25,7 @@ from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
 import aiohttp
+from pydantic_core import to_json
 from yarl import URL
 
 from connectors.parcels import each, exhausted
@@ -43,6 +42,8 @@ ANSWER = 64 * 1024
 _KEPT_OPEN = 4.0
 """Seconds: shorter than common servers keep an idle connection, so that ours is not cut as we use it."""
 _DRAINING = 1.0
+_KEPT = 20_000
+"""Endpoints that are remembered: more than a country has partners."""
 _LONGEST_WAIT = timedelta(days=30)
 _HERE = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -55,6 +56,7 @@ class WebhookConnector:
     def __init__(self, surroundings: Surroundings) -> None:
         self._surroundings = surroundings
         self._session: aiohttp.ClientSession | None = None
+        self._targets: dict[int, tuple[Endpoint, _Target]] = {}
 
     @property
     def channel(self) -> str:
@@ -64,11 +66,24 @@ class WebhookConnector:
         return _read(endpoint)[1]
 
     async def deliver(self, endpoint: Endpoint, parcels: Sequence[Parcel], limit: float) -> Sequence[Outcome]:
+        target = self._target(endpoint)
+        if target is None:
+            return [Refused("webhook.settings", About.ENDPOINT) for _ in parcels]
+        visit = _Visit(self._open(), target, self._surroundings, aiohttp.ClientTimeout(total=limit))
+        return await each(parcels, AT_ONCE, visit.deliver)
+
+    def _target(self, endpoint: Endpoint) -> _Target | None:
+        """The hub hands in the same endpoint again and again: it is read once."""
+        known = self._targets.get(id(endpoint))
+        if known is not None and known[0] is endpoint:
+            return known[1]
         target, flaws = _read(endpoint)
         if flaws:
-            return [Refused("webhook.settings", About.ENDPOINT) for _ in parcels]
-        visit = _Visit(self._open(), target, self._surroundings, limit)
-        return await each(parcels, AT_ONCE, visit.deliver)
+            return None
+        if len(self._targets) >= _KEPT:
+            self._targets.clear()
+        self._targets[id(endpoint)] = (endpoint, target)
+        return target
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None or self._session.closed:
@@ -149,21 +164,24 @@ def wait_of(header: str | None, now: datetime) -> timedelta | None:
 
 @dataclass(frozen=True, slots=True)
 class _Target:
-    url: str
-    query: str = field(repr=False)
-    key: bytes = field(repr=False)
+    """`address`: with the query as it was written: a token means its own signs."""
 
-    def address(self) -> URL:
-        """The query as it was written: a token means its own signs."""
-        told = URL(self.url)
-        return URL(f"{told}?{self.query}", encoded=True) if self.query else told
+    address: URL = field(repr=False)
+    key: bytes = field(repr=False)
 
 
 def _read(endpoint: Endpoint) -> tuple[_Target, Sequence[str]]:
     reading = Reading(endpoint)
     url = reading.text("url")
     _check_url(reading, url, reading.flag("plain"))
-    return _Target(url, _query(reading), _key(reading, reading.secret("secret"))), reading.finish()
+    query, key = _query(reading), _key(reading, reading.secret("secret"))
+    flaws = reading.finish()
+    return _Target(URL() if flaws else _address(url, query), key), flaws
+
+
+def _address(url: str, query: str) -> URL:
+    told = URL(url)
+    return URL(f"{told}?{query}", encoded=True) if query else told
 
 
 def _check_url(reading: Reading, url: str, plain: bool) -> None:
@@ -221,7 +239,7 @@ class _Visit:
     session: aiohttp.ClientSession
     target: _Target
     surroundings: Surroundings
-    limit: float
+    patience: aiohttp.ClientTimeout
     away: Outcome | None = None
 
     async def deliver(self, parcel: Parcel) -> Outcome:
@@ -241,16 +259,21 @@ class _Visit:
 
     async def _post(self, sent: bytes, told: Mapping[str, str]) -> Outcome:
         async with self.session.post(
-            self.target.address(),
+            self.target.address,
             data=sent,
             headers=told,
             allow_redirects=False,
-            timeout=aiohttp.ClientTimeout(total=self.limit),
+            timeout=self.patience,
         ) as response:
-            now = datetime.fromtimestamp(self.surroundings.now(), UTC)
-            outcome = judge(response.status, wait_of(response.headers.get("Retry-After"), now))
-            await _drain(response)
+            outcome = judge(response.status, self._asked(response))
+            if not response.content.at_eof():
+                await _drain(response)
             return outcome
+
+
+    def _asked(self, response: aiohttp.ClientResponse) -> timedelta | None:
+        asked = response.headers.get("Retry-After")
+        return None if asked is None else wait_of(asked, datetime.fromtimestamp(self.surroundings.now(), UTC))
 
 
 async def _drain(response: aiohttp.ClientResponse) -> None:
@@ -299,13 +322,13 @@ def body(parcel: Parcel, links: Sequence[str]) -> bytes:
             ],
         },
     }
-    return json.dumps(told, ensure_ascii=True, separators=(",", ":")).encode()
+    return to_json(told)
 
 
 def headers(parcel: Parcel, sent: bytes, key: bytes, now: float) -> dict[str, str]:
     """Standard Webhooks 1.0: the id is the delivery's, the same for every attempt."""
     name, at = str(parcel.attempt.delivery), str(int(now))
-    digest = hmac.new(key, b".".join((name.encode(), at.encode(), sent)), hashlib.sha256).digest()
+    digest = hmac.digest(key, b".".join((name.encode(), at.encode(), sent)), "sha256")
     return {
         "Content-Type": "application/json",
         "webhook-id": name,

@@ -71,11 +71,14 @@ class Document:
         )
 
 
+# Made once: making one takes longer than writing a short text with it.
+_CANONICAL = json.JSONEncoder(ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"))
+
+
 def canonical(value: Mapping[str, Any] | Sequence[Any]) -> bytes:
     """One text for one value. A lone surrogate, which UTF-8 cannot hold, keeps its JSON escape."""
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"))
     try:
-        return text.encode()
+        return _CANONICAL.encode(value).encode()
     except UnicodeEncodeError:
         return json.dumps(value, allow_nan=False, sort_keys=True, separators=(",", ":")).encode()
 

@@ -15,9 +15,14 @@ from hub.ports.keyring import Keyring
 from hub.ports.store import KeptPartner, Lane
 
 
+_KEPT = 20_000
+"""Endpoints that are remembered: more than a country has partners."""
+
+
 class EndpointRoom:
     def __init__(self, keyring: Keyring) -> None:
         self._keyring = keyring
+        self._opened: dict[int, tuple[Lane, Endpoint]] = {}
 
     def seal(self, partner: Partner) -> KeptPartner:
         """The partner as the store may keep it."""
@@ -29,8 +34,16 @@ class EndpointRoom:
         return bare, self._keyring.seal(key, told, _context(partner.subscriber)), key.wrapped
 
     def open(self, lane: Lane) -> Endpoint:
-        """The lane's endpoint with its secrets. Raises MissingKey or Tampered."""
-        return self._open(lane.subscriber, lane.endpoint, lane.sealed_secrets, lane.wrapped_key)
+        """The lane's endpoint with its secrets; the same object for as long as it is the same. Raises MissingKey or
+        Tampered."""
+        known = self._opened.get(lane.id)
+        if known is not None and _same(known[0], lane):
+            return known[1]
+        endpoint = self._open(lane.subscriber, lane.endpoint, lane.sealed_secrets, lane.wrapped_key)
+        if len(self._opened) >= _KEPT:
+            self._opened.clear()
+        self._opened[lane.id] = (lane, endpoint)
+        return endpoint
 
     def opened(self, kept: KeptPartner) -> Partner:
         """The inverse of `seal`. Raises MissingKey or Tampered."""
@@ -48,6 +61,14 @@ class EndpointRoom:
         key = self._keyring.unwrap(wrapped)
         told = json.loads(self._keyring.open(key, sealed, _context(subscriber)))
         return Endpoint(endpoint.channel, endpoint.settings, told)
+
+
+def _same(known: Lane, lane: Lane) -> bool:
+    return (
+        known.endpoint == lane.endpoint
+        and known.sealed_secrets == lane.sealed_secrets
+        and known.wrapped_key == lane.wrapped_key
+    )
 
 
 def _context(subscriber: Subscriber) -> bytes:

@@ -119,6 +119,13 @@ async def test_a_look_tells_how_many_bytes_of_files_and_at_most_ten_examples(
     assert (await replays.preview(Selection(channel="mail"))).examples == ()
 
 
+async def test_a_notice_to_a_partner_is_never_chosen(database: Database, replays: PostgresReplays) -> None:
+    await plant(database, [1, 2])
+    await park(database)
+    await execute(database, f"UPDATE delivery SET kind = 'notice' WHERE submission = '{submission(1).id}'")
+    assert (await replays.preview(Selection())).matched == 1
+
+
 async def test_submissions_are_chosen_by_what_their_newest_decision_came_to(
     database: Database, replays: PostgresReplays
 ) -> None:

@@ -46,7 +46,7 @@ class LocalKeyring:
     Wrapping draws its nonces at random: safe for 2^32 data keys under one hub key.
     """
 
-    __slots__ = ("_digests", "_id", "_key", "_wrapping")
+    __slots__ = ("_digests", "_id", "_key", "_signing", "_wrapping")
 
     def __init__(self, key: bytes) -> None:
         if len(key) != KEY:
@@ -55,6 +55,7 @@ class LocalKeyring:
         self._id = _derived(key, b"key id", KEY_ID)
         self._wrapping = AESGCM(_derived(key, b"wrapping"))
         self._digests = _derived(key, b"digests")
+        self._signing: dict[str, bytes] = {}
 
     @classmethod
     def from_base64(cls, text: str) -> LocalKeyring:
@@ -116,7 +117,10 @@ class LocalKeyring:
         return hmac.digest(self._digests, content, "sha256")
 
     def sign(self, purpose: str, content: bytes) -> bytes:
-        return hmac.digest(_derived(self._key, b"signature " + purpose.encode()), content, "sha256")
+        key = self._signing.get(purpose)
+        if key is None:
+            key = self._signing.setdefault(purpose, _derived(self._key, b"signature " + purpose.encode()))
+        return hmac.digest(key, content, "sha256")
 
     def __repr__(self) -> str:
         return f"LocalKeyring({self._id.hex()})"

@@ -18,7 +18,6 @@ from hub.adapters.postgres.planning import Author
 from hub.adapters.postgres.redecisions import decide_anew, tallied
 from hub.adapters.postgres.rows import JournalEntry, write_journal
 from hub.adapters.postgres.sendings import Locked, lock_deliveries, plan_again
-from hub.domain.identity import ParcelKind
 from hub.domain.lifecycle import State, may_move
 from hub.domain.replays import ReplayState
 from hub.ports.store import TodaysRules
@@ -186,11 +185,9 @@ async def _still_named(connection: Connection, locked: Locked) -> set[UUID]:
             ORDER BY number DESC LIMIT 1
         ) AS newest
         WHERE delivery.id = ANY($1::uuid[]) AND (
-            newest.number = 1 OR delivery.kind <> $2
-            OR newest.recipients @> jsonb_build_array(jsonb_build_object('delivery', delivery.id))
+            newest.number = 1 OR newest.recipients @> jsonb_build_array(jsonb_build_object('delivery', delivery.id))
         )
         """,
         list(locked.rows),
-        ParcelKind.SUBMISSION,
     )
     return {row["id"] for row in rows}

@@ -54,7 +54,7 @@ _FIXED = """
 
 _FOUND: Mapping[type[Chosen], str] = {
     Selection: """
-        SELECT submission, id AS delivery, sending, size FROM delivery WHERE {where}
+        SELECT submission, id AS delivery, sending, size FROM delivery WHERE kind = 'submission' AND {where}
     """,
     # The newest decision says where a submission stands; most have one only.
     SubmissionSelection: """
