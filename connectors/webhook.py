@@ -270,7 +270,6 @@ class _Visit:
                 await _drain(response)
             return outcome
 
-
     def _asked(self, response: aiohttp.ClientResponse) -> timedelta | None:
         asked = response.headers.get("Retry-After")
         return None if asked is None else wait_of(asked, datetime.fromtimestamp(self.surroundings.now(), UTC))

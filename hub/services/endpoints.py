@@ -14,7 +14,6 @@ from hub.domain.partner import Endpoint, Partner
 from hub.ports.keyring import Keyring
 from hub.ports.store import KeptPartner, Lane
 
-
 _KEPT = 20_000
 """Endpoints that are remembered: more than a country has partners."""
 
