@@ -335,7 +335,7 @@ def _check_accounts(story: Story, code: int, told: Mapping[str, Any]) -> None:
 
     states: Counter[str] = Counter()
     for line in accounts["deliveries"]:
-        states.update(line["states"])
+        states.update(line["terms"])
     story.report |= {
         "accepted": total("accepted"),
         "routed": total("routed"),

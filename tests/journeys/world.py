@@ -44,7 +44,7 @@ class Stage:
 
 
 @asynccontextmanager
-async def stage(**settings: str) -> AsyncIterator[Stage]:
+async def stage(misbehaving: Mapping[str, str] | None = None, **settings: str) -> AsyncIterator[Stage]:
     """Two town halls and the ministry by webhook. The folder is one that the account which runs the
     embedded server can reach."""
     folder = Path(tempfile.mkdtemp(prefix="hub-journey-", dir="/tmp"))
@@ -52,7 +52,7 @@ async def stage(**settings: str) -> AsyncIterator[Stage]:
     try:
         secrets = folder / "secrets.json"
         secrets.write_text(json.dumps(dict.fromkeys((BONNEVILLE, MARIGNIER, MINISTRY), SECRET)))
-        async with await Receiver.start("http", folder / "partners", "--secrets", str(secrets)) as receiver:
+        async with await _receiver(folder, secrets, misbehaving) as receiver:
             partners = folder / "partners.json"
             partners.write_text(json.dumps(_partners(receiver)))
             environment = {
@@ -73,6 +73,11 @@ async def stage(**settings: str) -> AsyncIterator[Stage]:
     finally:
         await _end_orphans(folder)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+async def _receiver(folder: Path, secrets: Path, misbehaving: Mapping[str, str] | None) -> Receiver:
+    arguments = ("--secrets", str(secrets))
+    return await Receiver.start("http", folder / "partners", *arguments, misbehaving=misbehaving)
 
 
 def submission(number: int, procedure: str, commune: str) -> tuple[dict[str, Any], list[bytes]]:
@@ -129,7 +134,7 @@ async def at_rest(hub: Hub, session: aiohttp.ClientSession, within: float = 60) 
     async with asyncio.timeout(within):
         while True:
             counts = await hub.counts(session)
-            moving = ("planned", "in_flight", "waiting")
+            moving = ("planned", "waiting")
             if not counts.get("submissions.undecided", 1) and not any(
                 counts.get(f"deliveries.{state}", 0) for state in moving
             ):
