@@ -12,7 +12,7 @@ from hub.adapters.rules.territory import read_territory
 from hub.domain.errors import SettingsError
 from hub.domain.territory import Territory
 from hub.ports.connector import Connector, Surroundings
-from hub.services.import_plans import Checks
+from hub.services.partner_flaws import Checks
 from hub.settings import Settings
 
 

@@ -20,9 +20,9 @@ from hub.domain.identity import Subscriber
 from hub.domain.partner import Partner, is_siret
 from hub.domain.review import Finding, Severity, review
 from hub.domain.rule_book import RuleBook
-from hub.ports.store import Item, ItemKey, KeptPartner, Partners
+from hub.ports.store import Item, ItemKey, ItemKind, KeptPartner, Partners
 from hub.services.editions import EditionRoom, Proposal
-from hub.services.import_plans import CROWDED, Checks, crowded, flaws_in_notice
+from hub.services.partner_flaws import CROWDED, Checks, crowded, flaws_in_pace
 
 # How often, and after which seconds, a first start looks whether another that wrote partners publishes.
 _LOOKS = 50
@@ -197,6 +197,8 @@ def flaws_in_partners(files: Declared, checks: Checks) -> Sequence[str]:
     """A sentence for each thing for which an import would refuse a partner: its number, its endpoint, or
     another one that is served in the same folder."""
     partners = files.partners or ()
+    asks = any(partner.pace is not None for partner in partners)
+    procedures = {key for kind, key in files.rule_items() if kind is ItemKind.PROCEDURE} if asks else set()
     together = set(crowded({partner.subscriber: partner.endpoint for partner in partners}, {}))
     found = []
     for partner in partners:
@@ -208,7 +210,7 @@ def flaws_in_partners(files: Declared, checks: Checks) -> Sequence[str]:
             flaws.append(f"no connector for {partner.endpoint.channel}")
         else:
             flaws += check(partner.endpoint)
-        flaws += flaws_in_notice(partner.pace, checks)
+        flaws += flaws_in_pace(partner.pace, checks, procedures)
         if partner.subscriber in together:
             flaws.append(CROWDED)
         place = files.pointed(("partners", str(partner.subscriber))) if flaws else None

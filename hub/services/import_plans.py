@@ -7,8 +7,7 @@ sentence, never with what stands there; nothing of it is done.
 
 from __future__ import annotations
 
-import posixpath
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
@@ -21,10 +20,9 @@ from hub.domain.rules import Period, Subscription, Succession
 from hub.domain.territory import Place, PlaceType, Territory
 from hub.ports.store import KeptPartner
 from hub.services.listings import ListedPartner, ListedSubscription, ListedSuccession, Listing, Remark
+from hub.services.partner_flaws import CROWDED, Checks, crowded, flaws_in_pace
 
 Element = TypeVar("Element")
-Checks = Mapping[str, Callable[[Endpoint], Sequence[str]]]
-"""By channel: what is wrong with an endpoint (see `Connector.check`)."""
 
 # --- what is to be done -------------------------------------------------------------------------------
 
@@ -167,13 +165,13 @@ class _Planning:
         vendor = told.vendor if told.vendor is not None or there is None else there.vendor
         pace = told.pace if told.pace is not None or there is None else there.pace
         pace = None if pace == PartnerPace() else pace
-        if not self._tells(told, pace):
+        if not self._can_be(told, pace):
             return None
         return replace(step, partner=replace(step.partner, vendor=vendor or None, pace=pace))
 
-    def _tells(self, told: ListedPartner, pace: PartnerPace | None) -> bool:
-        """Whether a notice would find its way."""
-        faults = flaws_in_notice(None if told.pace is None else pace, self.checks)
+    def _can_be(self, told: ListedPartner, pace: PartnerPace | None) -> bool:
+        """Whether what it asks for can be."""
+        faults = flaws_in_pace(None if told.pace is None else pace, self.checks, self.book.procedures.keys())
         for fault in faults:
             self._refuse(self.lines[told.subscriber], "delivery", fault)
         return not faults
@@ -324,14 +322,6 @@ class _Planning:
         self.notes.append(Remark(where, self.listing.words.get(field, field), sentence))
 
 
-def flaws_in_notice(pace: PartnerPace | None, checks: Checks) -> Sequence[str]:
-    """What the mail channel finds wrong with where a partner's notices are to go."""
-    if pace is None or pace.fallback is None or pace.fallback.notice is None or "mail" not in checks:
-        return ()
-    found = checks["mail"](Endpoint("mail", pace.fallback.notice))
-    return [f"fallback/notice: {fault}" for fault in found]
-
-
 def _stays(step: PartnerStep) -> bool:
     assert step.seen is not None
     there, endpoint = step.seen[0], step.partner.endpoint
@@ -357,48 +347,6 @@ def _sorted(wanted: Iterable[Element], stays: Callable[[Element], bool | None]) 
         else:
             changed.append(one)
     return Sorted(tuple(added), tuple(changed), unchanged)
-
-
-# --- two in one folder --------------------------------------------------------------------------------
-
-
-CROWDED = "another partner is served in this folder of this server"
-
-
-def crowded(
-    wanted: Mapping[Subscriber, Endpoint], known: Mapping[Subscriber, Endpoint]
-) -> Sequence[Subscriber]:
-    """Those of `wanted` that would come into a folder where another is served. Who was there first stays; of
-    several that come, nobody can tell which is right: all are refused."""
-    there = {subscriber: _folder(endpoint) for subscriber, endpoint in known.items()}
-    coming = {subscriber: _folder(endpoint) for subscriber, endpoint in wanted.items()}
-    inside: dict[Hashable, list[Subscriber]] = {}
-    for subscriber, folder in (there | coming).items():
-        if folder is not None:
-            inside.setdefault(folder, []).append(subscriber)
-    return [
-        subscriber
-        for folder, those in inside.items()
-        if len(those) > 1
-        for subscriber in those
-        if there.get(subscriber) != folder
-    ]
-
-
-def _folder(endpoint: Endpoint) -> Hashable | None:
-    """The folder of a server where parcels arrive, by the settings of the sftp channel: its connector sees
-    one endpoint at a time, so two that meet can only be seen here. Two accounts of one server have each
-    their own root, as far as anybody can tell from outside."""
-    if endpoint.channel != "sftp":
-        return None
-    told = endpoint.settings
-    host = str(told.get("host")).casefold().rstrip(".")
-    return (
-        host,
-        told.get("port", 22),
-        told.get("username"),
-        posixpath.normpath(str(told.get("directory", "."))),
-    )
 
 
 # --- places -------------------------------------------------------------------------------------------

@@ -20,8 +20,9 @@ from hub.domain.rule_book import RuleBook
 from hub.domain.rules import Period, Subscription, SubscriptionState, Succession
 from hub.ports.store import Change, Item, KeptPartner, Partners, RuleBooks
 from hub.services.endpoints import EndpointRoom
-from hub.services.import_plans import Checks, ImportPlan, PartnerStep, plan_import
+from hub.services.import_plans import ImportPlan, PartnerStep, plan_import
 from hub.services.listings import Listing
+from hub.services.partner_flaws import Checks
 
 Read = Callable[[RuleBook | None, Change], RuleBook]
 Write = Callable[[Iterable[Subscription], Iterable[Succession]], Iterable[Item]]

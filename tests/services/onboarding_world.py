@@ -30,8 +30,9 @@ from hub.domain.territory import Commune, CommunePart, Departement, Epci, PlaceT
 from hub.ports.connector import Surroundings
 from hub.ports.store import Change, Item, ItemKind, Partners, RuleBooks
 from hub.services.endpoints import EndpointRoom
-from hub.services.import_plans import Checks, ImportPlan
+from hub.services.import_plans import ImportPlan
 from hub.services.onboarding import Imported, OnboardingRoom
+from hub.services.partner_flaws import Checks
 from hub.wire import items, read_change, subscription_in, succession_in
 from schemas.models.rules import ProcedureIn
 

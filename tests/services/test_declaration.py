@@ -23,7 +23,7 @@ from hub.ports.store import Item, ItemKey, KeptPartner
 from hub.services import declaration
 from hub.services.declaration import DeclarationRoom
 from hub.services.editions import EditionRoom
-from hub.services.import_plans import Checks
+from hub.services.partner_flaws import Checks
 from hub.wire import difference, items, procedure, read_change, rule_book
 from schemas.models.rules import ProcedureIn, SubscriptionIn
 from tests.conformance.samples import Obstacle, execute
