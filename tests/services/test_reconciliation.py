@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from importlib.resources import files
 
 import pytest_asyncio
 from structlog.testing import capture_logs
 
+from hub.adapters.postgres import migrations
 from hub.adapters.postgres.database import Database
 from hub.adapters.postgres.ledger import PostgresLedger
+from hub.adapters.postgres.registry import PostgresRegistry
 from hub.adapters.postgres.views import PostgresViews
+from hub.domain.decisions import SetAside
 from hub.services.reconciliation import ENTIRE, RECENT, ReconciliationRoom
-from tests.conformance.motion import plant
-from tests.conformance.samples import delivery, execute, rows, sizes
+from tests.conformance.motion import park, plant
+from tests.conformance.samples import decided, delivery, execute, routed, rows, sizes
 
 
 @pytest_asyncio.fixture
@@ -79,3 +83,20 @@ async def test_what_transactions_counted_is_added_up_and_no_slip_remains(opened:
         ("submission", "named"): 10,
         ("submission", "planned"): 10,
     }
+
+
+async def test_an_older_store_is_counted_as_it_stands_when_the_ledger_is_made(opened: Database) -> None:
+    await plant(opened, range(4), to=[1, 2])
+    await park(opened)
+    again = [routed(0, [1, 2, 3], decision=2), decided(1, SetAside("word"), decision=2)]
+    await PostgresRegistry(opened).register(again)
+    room = ReconciliationRoom(PostgresLedger(opened))
+    before = await room.read()
+    assert before[1] == []
+    written = files(migrations).joinpath("0011_ledger.sql").read_text("utf-8")
+    _, found, counting = written.partition("-- What is there is counted as it stands.\n")
+    assert found
+    await execute(opened, "TRUNCATE ledger, ledger_slip, ledger_total", counting)
+    assert await room.read() == before
+    assert await room.fold() > 0
+    assert await room.read() == before
