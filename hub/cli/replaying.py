@@ -10,10 +10,21 @@ from uuid import UUID, uuid4
 import typer
 from pydantic import ValidationError
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from hub import assembly
-from hub.cli.shared import AsJson, complain, instant, moment, on_ground, reason_given, say, write_json
+from hub.cli.shared import (
+    AsJson,
+    complain,
+    instant,
+    moment,
+    on_ground,
+    printable,
+    reason_given,
+    say,
+    write_json,
+)
 from hub.cli.shared import settings as told_settings
 from hub.cli.shared import subscriber as named
 from hub.domain.errors import IllegalMove, Invalid
@@ -191,15 +202,17 @@ def show_newest() -> None:
 
     async def work(ground: assembly.Ground) -> None:
         table = Table("replay", "given", "by", "state", "items", "pending", "sent", "skipped", "reason")
+        # To be copied into the next command, however narrow the terminal.
+        table.columns[0].no_wrap = True
         for one in await ground.replays.newest(_MOST_SHOWN):
             counts = (one.matched, one.pending, one.sent, one.skipped)
             table.add_row(
                 str(one.id),
                 moment(one.created_at),
-                one.order.author,
+                escape(printable(one.order.author)),
                 one.state,
                 *map(str, counts),
-                one.order.reason,
+                escape(printable(one.order.reason)),
             )
         Console().print(table)
 
