@@ -204,7 +204,7 @@ async def open_world(
     """`dsn`: a migrated, empty database."""
     database = await Database.open(dsn)
     try:
-        rooms = await _rooms(database, folder, limits)
+        rooms = await rooms_on(database, folder, limits)
         vitals = Vitals(ready({"store": True}), rooms.views.counts)
         tokens = await _tokens(rooms.tokens)
         async with (
@@ -216,7 +216,14 @@ async def open_world(
         await database.close()
 
 
-async def _rooms(database: Database, folder: Path, limits: Limits) -> Rooms:
+def itself(port: Any) -> Any:
+    return port
+
+
+async def rooms_on(
+    database: Database, folder: Path, limits: Limits = ROOMY, over: Callable[[Any], Any] = itself
+) -> Rooms:
+    """With a rule book and two mailboxes. `over` is put around each port that a room of the journey is given."""
     books = PostgresRuleBooks(database)
     told = items(
         map(ProcedureIn.model_validate, _PROCEDURES),
@@ -233,17 +240,17 @@ async def _rooms(database: Database, folder: Path, limits: Limits) -> Rooms:
             (Partner(BONNEVILLE, "Mairie de Bonneville", Endpoint("mailbox", {})), None, None),
         ]
     )
-    library = Library(books, lambda book, change: read_change(book, change, lambda _: _LITTLE))
+    library = Library(over(books), lambda book, change: read_change(book, change, lambda _: _LITTLE))
     keyring = LocalKeyring(bytes(range(32)))
-    attachments = LocalAttachments(folder / "attachments")
+    attachments = over(LocalAttachments(folder / "attachments"))
     clock = SystemClock()
     return Rooms(
-        intake=IntakeRoom(PostgresIntake(database), attachments, keyring, library),
+        intake=IntakeRoom(over(PostgresIntake(database)), attachments, keyring, library),
         uploads=UploadRoom(PostgresUploads(database), attachments, keyring, frozenset({SENDER})),
         library=library,
         views=PostgresViews(database),
         tokens=PostgresTokens(database),
-        replays=PostgresReplays(database),
+        replays=over(PostgresReplays(database)),
         replay_approval=2,
         mailboxes=PostgresMailboxes(database),
         reads=PostgresReads(database),
