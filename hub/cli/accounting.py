@@ -46,7 +46,7 @@ def reconcile(
 ) -> None:
     """Is everything accounted for? Prints both equations, and which records of the log nobody could read; compares
     them with what was counted when it happened, and names what differs; exits with 1 if anything does."""
-    scope = _scope(since, until, procedure, partner)
+    scope = scope_of(since, until, procedure, partner)
 
     async def read(ground: assembly.Ground) -> bool:
         accounts, differences = await ReconciliationRoom(ground.ledger).read(scope)
@@ -72,7 +72,8 @@ def reconcile(
         raise typer.Exit(1)
 
 
-def _scope(since: str | None, until: str | None, procedure: str | None, partner: str | None) -> Scope:
+def scope_of(since: str | None, until: str | None, procedure: str | None, partner: str | None) -> Scope:
+    """In whole hours. Raises BadParameter."""
     whole = Scope()
     first = whole.first if since is None else _hour(instant(since))
     # An instant within an hour belongs to it.
