@@ -33,6 +33,7 @@ from tests.conformance.motion import (
     conclude,
     delivered,
     journal,
+    lane_due_in,
     plant,
     refused,
     standing,
@@ -128,6 +129,33 @@ async def test_what_is_in_flight_ends_where_it_is_and_its_failure_goes_by_the_ne
     assert [(channel, claim.attempt.delivery) for channel, claim in await serve(lanes)] == [("webhook", bad)]
     assert await whereabouts(database, [good, bad]) == [("sftp", "sftp", 1), ("webhook", "webhook", 2)]
     assert (await standing(database, good)).state is State.DELIVERED
+
+
+async def test_what_must_arrive_in_order_waits_for_what_is_still_to_follow_from_the_former_channel(
+    database: Database, lanes: PostgresLanes
+) -> None:
+    first, second = await plant(database, [1, 2])
+    lane = (await lanes.lease("anne", 10, MINUTE))[0].id
+    [claim] = await lanes.claim("anne", lane, 10, ["EtatCivil"])
+    assert claim.attempt.delivery == first
+    await switch(database, "webhook")
+    [third] = await plant(database, [3], channel="webhook")
+    [new] = await lanes.lease("berta", 10, MINUTE)
+    assert await lanes.claim("berta", new.id, 10, ["EtatCivil"]) == ()
+    await lanes.conclude("berta", [Page(new.id, blocked=True)])
+    due_in = await lane_due_in(database, new.id)
+    assert due_in is not None
+    assert due_in < 2
+    await conclude(lanes, "anne", lane, [waiting(claim.attempt, HOUR)])
+    assert await lanes.take("anne", 10, 10, 10, MINUTE) == []
+    arrived = []
+    for _ in range(3):
+        await execute(database, "UPDATE lane SET due_at = clock_timestamp() WHERE channel = 'webhook'")
+        [new] = await lanes.lease("berta", 10, MINUTE)
+        claims = await lanes.claim("berta", new.id, 10, ["EtatCivil"])
+        arrived += [one.attempt.delivery for one in claims]
+        await conclude(lanes, "berta", new.id, [delivered(one.attempt) for one in claims])
+    assert arrived == [first, second, third]
 
 
 async def test_late_good_news_of_a_worker_that_only_seemed_dead_holds_and_is_of_the_channel_it_left_by(

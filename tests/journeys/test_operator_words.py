@@ -53,6 +53,7 @@ async def test_a_newcomers_hub_with_the_installed_rules_answers_every_command_in
         assert "waits in a mailbox" in checked.errors
         await _imports(world)
         await _states(world)
+        await _lanes(world)
         await _questions(world)
         await _coverage(world)
         await _a_file_taken_away(world)
@@ -92,6 +93,19 @@ async def _states(world: Stage) -> None:
         assert all(line.startswith(start) for line, start in zip(done.out.splitlines(), lines, strict=True))
     listed = json.loads((await _told(world, "partners", "list", "--json")).out)
     assert [one["subscriptions"] for one in listed] == [{"active": 1, "refused": 1}]
+
+
+async def _lanes(world: Stage) -> None:
+    assert "no lane is closed, and none fails" in (await _told(world, "lanes")).out
+    nowhere = await _told(world, "lanes", "open", BONNEVILLE, "sftp", "--reason", "essai", code=2)
+    assert f"{BONNEVILLE} has no lane on sftp" in nowhere.errors
+    maintenance = ("partners", "maintenance", BONNEVILLE)
+    hours = ("--until", "2199-01-31T06:00", "--reason", "essai")
+    assert "until 2199-01-31 06:00" in (await _told(world, *maintenance, *hours)).out
+    assert "06:00:00: essai" in (await _told(world, *maintenance)).out
+    over = await _told(world, *maintenance, "--until", "2020-01-31", "--reason", "essai", code=2)
+    assert "/until" in over.errors
+    assert "1 ended" in (await _told(world, *maintenance, "--end")).out
 
 
 async def _questions(world: Stage) -> None:

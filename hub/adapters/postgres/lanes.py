@@ -309,11 +309,18 @@ _PAGE = """
     ORDER BY delivery.due_at, delivery.sequence
 """
 
+# Also what is still to follow from the partner's former channel comes before what is newer.
 _ORDERED = """
               AND NOT (delivery.procedure = ANY($4::text[]) AND EXISTS (
                   SELECT FROM delivery AS earlier
                   WHERE earlier.subscriber = delivery.subscriber AND earlier.procedure = delivery.procedure
-                    AND earlier.sequence < delivery.sequence AND earlier.lane = delivery.lane
+                    AND earlier.sequence < delivery.sequence
+                    AND earlier.lane = ANY(ARRAY(
+                        SELECT former.id FROM lane AS former
+                        WHERE former.subscriber = lane.subscriber AND (
+                            former.id = lane.id OR (former.left_for = lane.id AND former.fell_back_at IS NULL)
+                        )
+                    ))
                     AND (earlier.due_at IS NOT NULL OR ($5 AND earlier.state = 'parked'))
               ))
 """
@@ -409,6 +416,7 @@ async def _give_back(connection: Connection, worker: str, pages: Sequence[Page],
 _GIVE_BACK = """
     WITH told AS MATERIALIZED (
         SELECT lane.id, page.*, COALESCE(lane.holder = $8, false) AS held, lane.moves_at,
+               lane.subscriber,
                lane.left_for, lane.fell_back_at, clock.now,
                COALESCE(lane.closed_at, CASE WHEN page.cause IS NOT NULL THEN clock.now END) AS closed,
                CASE WHEN page.rest > interval '0' THEN clock.now + page.rest END AS rests,
@@ -427,6 +435,12 @@ _GIVE_BACK = """
         FROM told LEFT JOIN LATERAL (
             SELECT CASE
                 WHEN NOT told.blocked OR count(*) = 0 THEN min(due_at)
+                -- By what is still to follow from a channel that was left: nobody wakes this lane for it.
+                WHEN EXISTS (
+                    SELECT FROM lane AS former
+                    WHERE former.subscriber = told.subscriber AND former.left_for = told.id
+                      AND former.fell_back_at IS NULL AND former.due_at IS NOT NULL
+                ) THEN told.now + interval '1 s'
                 ELSE COALESCE(min(due_at) FILTER (WHERE due_at > told.now), told.now + $9::interval)
             END AS due_at
             FROM delivery WHERE delivery.lane = told.id AND due_at IS NOT NULL
