@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 
 from demo.receivers.http import HTTP_503
-from tests.journeys.world import BONNEVILLE, Stage, accounts, at_rest, post, stage, submission, total
+from tests.journeys.world import BONNEVILLE, Stage, accounts, at_rest, post, staged, submission, total
 
 _MEGABYTES = 400
 _RESERVE = 0.25
@@ -63,7 +63,7 @@ async def _statuses(session: aiohttp.ClientSession, url: str) -> set[int]:
 
 @pytest.mark.skipif(not _may_mount(), reason="a disk of its own needs the right to mount one")
 async def test_on_a_disk_that_is_nearly_full_nothing_new_is_taken_and_what_was_taken_is_delivered() -> None:
-    async with stage({BONNEVILLE: HTTP_503}, HUB_DISK_RESERVE=str(_RESERVE)) as world:
+    async with staged({"HUB_DISK_RESERVE": str(_RESERVE)}, {BONNEVILLE: HTTP_503}) as world:
         with _disk_of_its_own(world.folder / "hub"):
             await _journey(world, world.folder / "hub")
 

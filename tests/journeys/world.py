@@ -11,7 +11,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,8 +43,15 @@ class Stage:
         return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
 
 
+def stage(**settings: str) -> AbstractAsyncContextManager[Stage]:
+    """All partners behave."""
+    return staged(settings)
+
+
 @asynccontextmanager
-async def stage(misbehaving: Mapping[str, str] | None = None, **settings: str) -> AsyncIterator[Stage]:
+async def staged(
+    settings: Mapping[str, str], misbehaving: Mapping[str, str] | None = None
+) -> AsyncIterator[Stage]:
     """Two town halls and the ministry by webhook. The folder is one that the account which runs the
     embedded server can reach."""
     folder = Path(tempfile.mkdtemp(prefix="hub-journey-", dir="/tmp"))
