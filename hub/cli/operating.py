@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hub import assembly
-from hub.cli.replaying import operator
+from hub.cli import replaying
 from hub.cli.shared import Reason, complain, on_ground, printable, say
 from hub.cli.shared import subscriber as named
 from hub.domain.errors import Invalid
@@ -90,7 +90,7 @@ def reroute(
 
     async def work(ground: assembly.Ground) -> Rerouted | None:
         try:
-            return await ground.replays.reroute(delivery, partner, operator(), reason)
+            return await ground.replays.reroute(delivery, partner, replaying.operator(), reason)
         except Invalid as error:
             raise typer.BadParameter("; ".join(f"--to: {flaw.detail}" for flaw in error.flaws)) from None
 
