@@ -95,10 +95,6 @@ class Scope:
     procedure: str | None = None
     partner: str | None = None
 
-    def within(self, first: int, end: int, procedure: str) -> Scope:
-        """So much of it."""
-        return Scope(max(self.first, first), min(self.end, end), procedure, self.partner)
-
 
 WHOLE = Scope()
 

@@ -10,8 +10,8 @@ from uuid import UUID
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """`reader`: `partner:<number>`, or `link` for whoever holds a signed one; `what`: the number of the file, the range,
-    and in which state the delivery is. Never a name."""
+    """`reader`: `partner:<number>`, or `link` for whoever holds a signed one; `what`: the number of the file, the
+    range, and in which state the delivery is. Never a name."""
 
     submission: UUID
     delivery: UUID

@@ -89,7 +89,6 @@ def test_what_is_asked_for_becomes_whole_hours() -> None:
     asked = scope_of("2026-11-01T10:30+00:00", "2026-11-01T12:00+00:00", "EtatCivil", None)
     assert asked == Scope(498_202, 498_204, "EtatCivil", None)
     assert scope_of(None, "2026-11-01T12:00:01+00:00", None, None).end == 498_205
-    assert asked.within(498_190, 498_203, "EtatCivil") == Scope(498_202, 498_203, "EtatCivil", None)
 
 
 @pytest.mark.parametrize(

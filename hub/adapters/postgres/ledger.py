@@ -46,7 +46,7 @@ from hub.ports.store import Accounts, DeliveryAccount, StandingAccount, Submissi
 
 # Reading years of submissions takes longer than any other statement of the hub may.
 PATIENCE = 900.0
-_MOST_OPENED = 200
+_MOST_OPENED, _MOST_DAYS = 200, 31
 
 _Sides = defaultdict[Bucket, dict[Term, Tally]]
 
@@ -98,15 +98,19 @@ async def read_accounts(connection: Connection, scope: Scope = WHOLE) -> Account
     there = await _there(connection, scope, DAY)
     kept = await _kept(connection, scope, DAY)
     suspects = differing(kept, there.book, _beside(there.book))
-    # By the hour and by the partner, of the days that differ.
-    places = await _narrowed(connection, scope, suspects) if suspects else []
+    # By the hour and by the partner, of the days that differ: the latest first.
+    days = sorted({place.hour for place in suspects}, reverse=True)
+    places = await _narrowed(connection, scope, days[:_MOST_DAYS]) if days else []
     differences = await opened(connection, places[:_MOST_OPENED]) if places else ()
+    unopened = max(len(places) - _MOST_OPENED, 0) + len(
+        [one for one in suspects if one.hour in days[_MOST_DAYS:]]
+    )
     return Accounts(
         submissions=_submission_accounts(there.book),
         deliveries=_delivery_accounts(there.book),
         standing=tuple(there.standing),
         differences=tuple(differences),
-        unopened=max(len(places) - _MOST_OPENED, 0),
+        unopened=unopened,
         strays=await connection.fetchval(_STRAYS),
     )
 
@@ -132,14 +136,14 @@ class _There:
         self.standing: list[StandingAccount] = []
 
 
-async def _there(connection: Connection, scope: Scope, hours: int) -> _There:
+async def _there(connection: Connection, scope: Scope, hours: int, days: Sequence[int] = ()) -> _There:
     found = _There()
     values = (scope.procedure, scope.partner)
-    rows = await connection.fetch(scan(DELIVERIES, scope, hours), *values, timeout=PATIENCE)
+    rows = await connection.fetch(scan(DELIVERIES, scope, hours, days), *values, timeout=PATIENCE)
     _stand(found, rows)
     for row in chain(
-        await connection.fetch(scan(VERDICTS, scope, hours), *values, timeout=PATIENCE),
-        await connection.fetch(scan(FURTHER, scope, hours), *values, timeout=PATIENCE),
+        await connection.fetch(scan(VERDICTS, scope, hours, days), *values, timeout=PATIENCE),
+        await connection.fetch(scan(FURTHER, scope, hours, days), *values, timeout=PATIENCE),
     ):
         if row["verdict"] is not None:
             _add(found.book, _whole(row), Term(row["verdict"]), _tally(row))
@@ -148,7 +152,7 @@ async def _there(connection: Connection, scope: Scope, hours: int) -> _There:
             _add(found.book, _place(row, ParcelKind.SUBMISSION), Term.NAMED, tally)
     if scope.partner is not None:
         return _without_submissions(found)
-    for row in await connection.fetch(scan(SUBMISSIONS_THERE, scope, hours), *values, timeout=PATIENCE):
+    for row in await connection.fetch(scan(SUBMISSIONS_THERE, scope, hours, days), *values, timeout=PATIENCE):
         _add(found.book, _whole(row), Term.ACCEPTED, _tally(row))
     # What is accepted and has no decision: nobody need look for it row by row.
     for place, sides in found.book.items():
@@ -181,11 +185,11 @@ def _stand(found: _There, rows: Iterable[asyncpg.Record]) -> None:
     found.standing = [StandingAccount(*key, by[key]) for key in sorted(by)]
 
 
-async def _kept(connection: Connection, scope: Scope, hours: int) -> _Sides:
+async def _kept(connection: Connection, scope: Scope, hours: int, days: Sequence[int] = ()) -> _Sides:
     """Of buckets and of the slips that are not added to them yet."""
     book: _Sides = defaultdict(dict)
     values = (scope.procedure, scope.partner)
-    for row in await connection.fetch(scan(KEPT, scope, hours), *values, timeout=PATIENCE):
+    for row in await connection.fetch(scan(KEPT, scope, hours, days), *values, timeout=PATIENCE):
         if scope.partner is not None and row["kind"] == SUBMISSIONS:
             continue
         for side in Term:
@@ -212,20 +216,14 @@ def _add(book: _Sides, place: Bucket, side: Term, tally: Tally) -> None:
 
 
 async def _narrowed(
-    connection: Connection, scope: Scope, suspects: Sequence[Bucket]
+    connection: Connection, scope: Scope, days: Sequence[int]
 ) -> list[tuple[Bucket, Mapping[Term, Tally], Mapping[Term, Tally]]]:
-    """The buckets that differ, with what was kept of them and what is there."""
-    found: list[tuple[Bucket, Mapping[Term, Tally], Mapping[Term, Tally]]] = []
-    for hour, procedure in sorted({(place.hour, place.procedure) for place in suspects}):
-        day = scope.within(hour, hour + DAY, procedure)
-        there, kept = (await _there(connection, day, 1)).book, await _kept(connection, day, 1)
-        found += [
-            (place, kept.get(place, {}), there.get(place, {}))
-            for place in differing(kept, there, _beside(there))
-        ]
-        if len(found) > _MOST_OPENED:
-            break
-    return found
+    """The buckets of these days that differ, with what was kept of them and what is there."""
+    there = (await _there(connection, scope, 1, days)).book
+    kept = await _kept(connection, scope, 1, days)
+    return [
+        (place, kept.get(place, {}), there.get(place, {})) for place in differing(kept, there, _beside(there))
+    ]
 
 
 # --- the equations ------------------------------------------------------------------------------------

@@ -7,6 +7,8 @@ that few groups come of many rows. Each takes $1, the procedure (null: all), and
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from hub.adapters.postgres.slips import SIDES_OF_ENTRIES, UNFOLDED
 from hub.domain.ledger import Scope, Term
 
@@ -14,16 +16,17 @@ DAY = 24
 _HOUR = 3600
 
 
-def scan(statement: str, scope: Scope, hours: int) -> str:
-    """With so many hours in one group; the partners apart where it is one hour, or one is asked for."""
+def scan(statement: str, scope: Scope, hours: int, days: Sequence[int] = ()) -> str:
+    """With so many hours in one group; the partners apart where it is one hour, or one is asked for. `days`: of these
+    alone, by their first hours; none: of all."""
     partner = "CASE WHEN $2::text IS NULL THEN '' ELSE {0} END" if hours > 1 else "{0}"
     return (
         statement.replace("<hour>", f"hour / {hours} * {hours}" if hours > 1 else "hour")
         .replace(
             "<hour or none>", f"COALESCE(hour, 0) / {hours} * {hours}" if hours > 1 else "COALESCE(hour, 0)"
         )
-        .replace("<in hours>", _in_hours(scope))
-        .replace("<received>", _received(scope))
+        .replace("<in hours>", _in_hours(scope) + _on("hour", days))
+        .replace("<received>", _received(scope) + _on("hour_of(received_at)", days))
         .replace("<partner of delivery>", partner.format("COALESCE(named, subscriber)"))
         .replace("<partner of first>", partner.format("(recipients -> 0 ->> 'subscriber')"))
         .replace("<partner of recipient>", partner.format("(recipient ->> 'subscriber')"))
@@ -41,6 +44,13 @@ def _in_hours(scope: Scope) -> str:
         asked.append(f"hour < {scope.end}")
     within = " AND ".join(asked) or "true"
     return f"({within})" if scope.first > 0 or not asked else f"({within} OR hour IS NULL)"
+
+
+def _on(hour: str, days: Sequence[int]) -> str:
+    if not days:
+        return ""
+    listed = f"'{{{','.join(map(str, days))}}}'::integer[]"
+    return f" AND COALESCE({hour}, 0) / {DAY} * {DAY} = ANY({listed})"
 
 
 def _received(scope: Scope) -> str:
