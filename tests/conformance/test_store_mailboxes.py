@@ -102,7 +102,7 @@ async def test_a_lane_whose_rows_were_all_acknowledged_wakes_once_and_then_sleep
     await mailboxes.acknowledge(subscriber(1), [name])
     lanes = PostgresLanes(database)
     lane, claims = await take(lanes, "anne")
-    assert claims == []
+    assert not claims
     await conclude(lanes, "anne", lane, [])
     assert await lanes.next_due() is None
 
