@@ -33,9 +33,12 @@ async def fix_items(connection: Connection, replay: UUID, chosen: Chosen) -> tup
     """Items of the replay for all that is matched now: how many, and their bytes."""
     conditions, values = _where(_wishes(chosen), first=2)
     found = _FOUND[type(chosen)].format(where=conditions)
-    [row] = await connection.fetch(_FIXED.format(found=found), replay, *values)
+    [row] = await connection.fetch(_FIXED.format(found=found), replay, *values, timeout=_PATIENCE)
     return row["matched"], int(row["bytes"])
 
+
+_PATIENCE = 900.0
+"""Seconds: whoever orders millions has them written down."""
 
 _COUNTED = """
     WITH found AS MATERIALIZED ({found})
