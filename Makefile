@@ -6,7 +6,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo run test check slow bench peers system lock clean again
+.PHONY: demo run test check slow bench soak peers system lock clean again
 .DELETE_ON_ERROR:
 
 demo: .venv/installed
@@ -34,6 +34,10 @@ bench: .venv/installed
 	@$(BIN)/python -m benchmarks.embedded --short
 	@$(BIN)/python -m benchmarks.routing --short
 	@$(BIN)/python -m benchmarks.registering --short
+
+# Half an hour at a steady rate: whether memory and open files stay where they are.
+soak: .venv/installed
+	@$(BIN)/python -m benchmarks.soak
 
 # What others have built and the benchmarks put beside ours. Minutes, and gigabytes of Go's caches.
 peers: .venv/installed

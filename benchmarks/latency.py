@@ -19,27 +19,22 @@ from benchmarks.country import PARTNERS, PROCEDURE, Country
 from benchmarks.rows import Row, at_most, measured
 from benchmarks.sink import Sink, check_names
 from demo.hub import Hub
-from hub.domain.identity import ParcelKind, delivery_id
+from hub.domain.identity import ParcelKind, delivery_id, submission_id
 
-_RATE = 50
+RATE = 50
+_SENDER = "benchmark"
 _STORE = "HUB_DATABASE_URL"
 
 
 async def measure(land: Country, sink: Sink, short: bool) -> list[Row]:
-    count = _RATE * (20 if short else 120)
-    environment = {name: value for name, value in land.environment.items() if name != _STORE}
-    environment |= {
-        "HUB_FOLDER": str(land.folder / "embedded"),
-        "HUB_PARTNERS": str(land.folder / "partners.json"),
-        "HUB_RATE_LIMIT": "10000",
-    }
+    count = RATE * (20 if short else 120)
     before = sink.count()
-    hub = await Hub.start(environment, land.folder / "embedded.log")
+    hub = await embedded(land)
     try:
-        token = await hub.token("sender", "benchmark", "--procedure", PROCEDURE)
+        token = await hub.token("sender", _SENDER, "--procedure", PROCEDURE)
         headers = {"Authorization": f"Bearer {token}"}
         async with aiohttp.ClientSession(headers=headers) as session:
-            due = await _post_all(session, hub.url, land, count)
+            due = await post_all(session, hub.url, land, count, RATE)
         until = time.monotonic() + 30
         while sink.count() < before + count and time.monotonic() < until:
             await asyncio.sleep(0.05)
@@ -52,36 +47,57 @@ async def measure(land: Country, sink: Sink, short: bool) -> list[Row]:
         first.setdefault(one.delivery, one.at)
     waits = sorted(first.get(name, float("inf")) - at for name, at in due.items())
     return [
-        measured("posted", _RATE, "submissions/s"),
+        measured("posted", RATE, "submissions/s"),
         measured("accepted → received, half of them within", waits[len(waits) // 2] * 1000, "ms"),
         at_most("accepted → received, 99 of 100 within", waits[int(0.99 * len(waits))], "s", 1),
         measured("accepted → received, the slowest", waits[-1] * 1000, "ms"),
     ]
 
 
-async def _post_all(
-    session: aiohttp.ClientSession, url: str, land: Country, count: int
+async def embedded(land: Country, **settings: str) -> Hub:
+    """A hub with every role and a store of its own, for the same partners."""
+    environment = {name: value for name, value in land.environment.items() if name != _STORE}
+    environment |= {
+        "HUB_FOLDER": str(land.folder / "embedded"),
+        "HUB_PARTNERS": str(land.folder / "partners.json"),
+        "HUB_RATE_LIMIT": "10000",
+        **settings,
+    }
+    return await Hub.start(environment, land.folder / "embedded.log")
+
+
+async def post_all(
+    session: aiohttp.ClientSession, url: str, land: Country, count: int, rate: float
 ) -> Mapping[UUID, float]:
     """When each delivery's post was due."""
     found, begun = dict[UUID, float](), time.monotonic() + 0.2
 
     async def post(number: int, at: float) -> None:
-        commune, subscriber = land.partners[number * 7 % PARTNERS]
-        async with session.post(f"{url}/v1/submissions", json=_form(number, commune)) as answer:
+        commune, _ = land.partners[partner_of(number)]
+        async with session.post(f"{url}/v1/submissions", json=form(number, commune)) as answer:
             if answer.status != 202:
                 raise RuntimeError(f"a post was answered {answer.status}")
-            submission = UUID((await answer.json())["id"])
-        found[delivery_id(submission, subscriber, ParcelKind.SUBMISSION, 1)] = at
+        found[name_of(land, number, partner_of(number))] = at
 
     async with asyncio.TaskGroup() as group:
         for number in range(count):
-            at = begun + number / _RATE
+            at = begun + number / rate
             await asyncio.sleep(at - time.monotonic())
             group.create_task(post(number, at))
     return found
 
 
-def _form(number: int, commune: str) -> dict[str, Any]:
+def partner_of(number: int) -> int:
+    return number * 7 % PARTNERS
+
+
+def name_of(land: Country, number: int, partner: int) -> UUID:
+    """Of the delivery of the `number`-th post."""
+    _, subscriber = land.partners[partner]
+    return delivery_id(submission_id(_SENDER, f"L-{number}"), subscriber, ParcelKind.SUBMISSION, 1)
+
+
+def form(number: int, commune: str) -> dict[str, Any]:
     content = f"<demande numero='{number}'>{'x' * 900}</demande>".encode()
     return {
         "external_id": f"L-{number}",

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from rich.console import Console
 from rich.table import Table
@@ -64,10 +65,14 @@ def _run(title: str, modes: Mapping[str, Measure]) -> None:
     arguments.add_argument("--json", type=Path, help="write the rows there too")
     chosen = arguments.parse_args()
     mode = getattr(chosen, "mode", "")
-    rows, title = modes[mode](chosen.short), f"{title} {mode}".rstrip()
+    finish(f"{title} {mode}".rstrip(), modes[mode](chosen.short), chosen.json)
+
+
+def finish(title: str, rows: list[Row], file: Path | None) -> NoReturn:
+    """Print them, and write them where they shall be written; exits with 1 when a bar does not hold."""
     _print(title, rows)
-    if chosen.json is not None:
-        chosen.json.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n", encoding="utf-8")
+    if file is not None:
+        file.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n", encoding="utf-8")
     sys.exit(any(row.holds is False for row in rows))
 
 
