@@ -231,6 +231,23 @@ async def test_without_a_rule_book_only_orders_by_the_rules_of_then_are_carried_
     assert [await replays.send_again(10, rules(to(1))), await replays.send_again(10, rules(to(1)))] == [1, 0]
 
 
+async def test_what_is_sent_again_goes_by_the_way_that_the_rules_of_today_want(
+    database: Database, replays: PostgresReplays
+) -> None:
+    [name] = await plant(database, [0])
+    for mailbox, channel in ((True, "mailbox"), (False, "sftp")):
+        await park(database)
+        found = await anew(replays, rules(Routed((Recipient(subscriber(1), (1, 2), (), mailbox),))))
+        assert found.sent == 1
+        [row] = await rows(
+            database,
+            "SELECT lane.channel, delivery.channel AS shown, by_mailbox FROM delivery JOIN lane ON lane.id = lane"
+            " WHERE delivery.id = $1",
+            name,
+        )
+        assert tuple(row) == (channel, channel, mailbox)
+
+
 # --- one in flight ------------------------------------------------------------------------------------
 
 

@@ -6,7 +6,6 @@ that in one transaction. The locks: submissions, lanes, partners, deliveries, ea
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
@@ -65,7 +64,7 @@ async def decide_anew(
     newest = await _newest(connection, submissions)
     there = await _deliveries(connection, newest)
     verdicts = {name: rules.decide(_facts(submissions[name])) for name in newest}
-    scene = await _Scene.lock(connection, there, verdicts.values())
+    scene = await _Scene.lock(connection, there, verdicts)
     told: dict[UUID, Redecision | None] = dict.fromkeys(items)
     cases: list[_Case] = []
     left = 0
@@ -105,7 +104,7 @@ async def reroute(
         to, tuple(rows[delivery]["attachments"]), (Reason("by hand", "by hand", None, (reason,)),)
     )
     verdict = _instead(decided, rows, delivery, by_hand)
-    scene = await _Scene.lock(connection, there, [verdict])
+    scene = await _Scene.lock(connection, there, {name: verdict})
     if scene.heir(to) == scene.heir(Subscriber.parse(rows[delivery]["subscriber"])):
         raise Invalid(Flaw("/to", "same", "it is this partner's already, or its successor's"))
     case = _Case(
@@ -214,9 +213,9 @@ class _Scene:
         cls,
         connection: Connection,
         there: Mapping[UUID, Sequence[asyncpg.Record]],
-        verdicts: Iterable[Verdict],
+        verdicts: Mapping[UUID, Verdict],
     ) -> _Scene:
-        recipients = [one for verdict in verdicts for one in _recipients(verdict)]
+        recipients = [one for verdict in verdicts.values() for one in _recipients(verdict)]
         rows = [row for those in there.values() for row in those]
         heirs = await _heirs(
             connection, {str(one.subscriber) for one in recipients} | {row["subscriber"] for row in rows}
@@ -224,7 +223,15 @@ class _Scene:
         # Those for whom one stands may get by its channel together what each would get by the mailbox.
         ways = {Wanted(str(one.subscriber), way) for one in recipients for way in {one.mailbox, False}}
         found = await find_addresses(connection, ways) if ways else {}
-        locked = await lock_deliveries(connection, [row["id"] for row in rows], set(found.values()))
+        by_mailbox = {
+            row["id"]: way
+            for name, those in there.items()
+            for row in those
+            if (way := _way(verdicts[name], Subscriber.parse(row["subscriber"]), heirs)) is not None
+        }
+        locked = await lock_deliveries(
+            connection, [row["id"] for row in rows], set(found.values()), by_mailbox
+        )
         return cls(locked, heirs, found)
 
     def heir(self, subscriber: Subscriber) -> Subscriber:
@@ -258,6 +265,16 @@ class _Scene:
         writing = _Writing(self, author, [(case, told[case.submission]) for case in cases])
         await writing.run(connection)
         return told
+
+
+def _way(verdict: Verdict, subscriber: Subscriber, heirs: Mapping[Subscriber, Subscriber]) -> bool | None:
+    """Whether a verdict wants by the mailbox what it gives to who stands for this subscriber; None: nothing."""
+    ways = [
+        one.mailbox
+        for one in _recipients(verdict)
+        if heirs.get(one.subscriber) == heirs.get(subscriber, subscriber)
+    ]
+    return all(ways) if ways else None
 
 
 def _as_heir(heirs: Mapping[Subscriber, Subscriber]) -> Heir:
@@ -369,15 +386,3 @@ class _Writing:
                 if word == "sent_again":
                     detail = f"{by}, of sending {self.scene.locked.rows[name]['sending']}"
                 yield JournalEntry(f"delivery.{word}", case.submission, name, actor=actor, detail=detail)
-
-
-def tallied(told: Iterable[Redecision]) -> Counter[str]:
-    """What decisions anew came to, by the columns of a replay."""
-    counts: Counter[str] = Counter()
-    for one in told:
-        counts["sent"] += len(one.again)
-        counts["revised"] += sum(fresh.revises is not None for fresh in one.fresh)
-        counts["planned"] += sum(fresh.revises is None for fresh in one.fresh)
-        counts["withdrawn"] += len(one.withdrawn)
-        counts["unchanged"] += len(one.unchanged) + len(one.kept)
-    return counts

@@ -7,7 +7,7 @@ goes to whom no decision names any more. To be called under the lock of the repl
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -15,10 +15,11 @@ import asyncpg
 
 from hub.adapters.postgres.database import Connection
 from hub.adapters.postgres.planning import Author
-from hub.adapters.postgres.redecisions import decide_anew, tallied
+from hub.adapters.postgres.redecisions import decide_anew
 from hub.adapters.postgres.rows import JournalEntry, write_journal
 from hub.adapters.postgres.sendings import Locked, lock_deliveries, plan_again
 from hub.domain.lifecycle import State, may_move
+from hub.domain.redecision import Redecision
 from hub.domain.replays import ReplayState
 from hub.ports.store import TodaysRules
 
@@ -109,7 +110,7 @@ class Page:
                 ordered[item["delivery"]] = item["sending"]
         author = Author(self.replay["author"], self.replay["id"])
         told, left = await decide_anew(connection, items, self._selected, rules, author)
-        counts = tallied([one for one in told.values() if one is not None])
+        counts = _tallied([one for one in told.values() if one is not None])
         counts["skipped"] = left
         treated = [item for item in self.items if item["submission"] in told]
         skipped = [item for item in treated if told[item["submission"]] is None]
@@ -143,6 +144,18 @@ class Page:
         )
         if finished:
             await tell(connection, replay, self.replay["author"], "finished")
+
+
+def _tallied(told: Iterable[Redecision]) -> Counter[str]:
+    """What decisions anew came to, by the columns of a replay."""
+    counts: Counter[str] = Counter()
+    for one in told:
+        counts["sent"] += len(one.again)
+        counts["revised"] += sum(fresh.revises is not None for fresh in one.fresh)
+        counts["planned"] += sum(fresh.revises is None for fresh in one.fresh)
+        counts["withdrawn"] += len(one.withdrawn)
+        counts["unchanged"] += len(one.unchanged) + len(one.kept)
+    return counts
 
 
 def _key(item: asyncpg.Record) -> tuple[UUID, UUID | None]:

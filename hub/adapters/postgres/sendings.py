@@ -7,6 +7,7 @@ its callers' to say. A sending begins where its partner is served today: by the 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 from uuid import UUID
 
@@ -19,22 +20,37 @@ from hub.domain.lifecycle import State
 from hub.domain.partner import MAILBOX
 
 
+class Place(NamedTuple):
+    """By which lane and channel a delivery leaves today. `by_mailbox`: a rule wants it there, whatever the
+    partner's channel."""
+
+    lane: int
+    channel: str
+    by_mailbox: bool
+
+
 class Locked(NamedTuple):
     """Deliveries under their locks, by name: `id, submission, procedure, subscriber, lane, state, sending,
-    attempt, revision, attachments, withdrawing`. `places`: the lane and channel of each by which it leaves today.
+    attempt, revision, attachments, withdrawing`. `places`: where each leaves by.
     `lanes`: those asked for beside. What was moved elsewhere in the meantime is not among them."""
 
     rows: Mapping[UUID, asyncpg.Record]
-    places: Mapping[UUID, tuple[int, str]]
+    places: Mapping[UUID, Place]
     lanes: Mapping[Address, int]
 
 
 async def lock_deliveries(
-    connection: Connection, ids: Collection[UUID], beside: Collection[Address] = ()
+    connection: Connection,
+    ids: Collection[UUID],
+    beside: Collection[Address] = (),
+    by_mailbox: Mapping[UUID, bool] = MappingProxyType({}),
 ) -> Locked:
     """Their lanes first, and with them the lanes of `beside` (made, if they are missing), whose partners'
-    numbers are to be taken: whoever puts a row into a lane holds the lane's row."""
-    told = await connection.fetch(_WHERE_THEY_LIE, list(ids), MAILBOX) if ids else []
+    numbers are to be taken: whoever puts a row into a lane holds the lane's row. `by_mailbox`: what rules say of
+    some of them now."""
+    wishes = [by_mailbox.get(name) for name in ids]
+    told = await connection.fetch(_WHERE_THEY_LIE, list(ids), wishes, MAILBOX) if ids else []
+    ways = {row["id"]: row["by_mailbox"] for row in told}
     addresses = {row["id"]: Address(row["subscriber"], row["channel"]) for row in told}
     every = {*addresses.values(), *beside}
     await make_lanes(connection, every)
@@ -49,16 +65,18 @@ async def lock_deliveries(
         for row in await connection.fetch(_LOCK, list(addresses))
         if row["lane"] == lay[row["id"]]
     }
-    places = {name: (lanes[addresses[name]], addresses[name].channel) for name in rows}
+    places = {name: Place(lanes[addresses[name]], addresses[name].channel, ways[name]) for name in rows}
     return Locked(rows, places, lanes)
 
 
 # Who is succeeded is not asked: its lane wakes, and gives them to the successor with its numbers.
 _WHERE_THEY_LIE = """
-    SELECT delivery.id, delivery.subscriber, delivery.lane,
-           CASE WHEN delivery.by_mailbox THEN $2 ELSE COALESCE(partner.channel, $2) END AS channel
-    FROM delivery LEFT JOIN partner ON partner.subscriber = delivery.subscriber
-    WHERE delivery.id = ANY($1::uuid[])
+    SELECT delivery.id, delivery.subscriber, delivery.lane, way.by_mailbox,
+           CASE WHEN way.by_mailbox THEN $3 ELSE COALESCE(partner.channel, $3) END AS channel
+    FROM unnest($1::uuid[], $2::boolean[]) AS asked (id, by_mailbox)
+    JOIN delivery ON delivery.id = asked.id
+    CROSS JOIN LATERAL (SELECT COALESCE(asked.by_mailbox, delivery.by_mailbox) AS by_mailbox) AS way
+    LEFT JOIN partner ON partner.subscriber = delivery.subscriber
 """
 
 _LOCK = """
@@ -74,20 +92,21 @@ async def plan_again(connection: Connection, locked: Locked, ids: Sequence[UUID]
     """A new sending of each, due now. The lanes first, so that no row is ever due before its lane."""
     if not ids:
         return
-    await wake_lanes(connection, {locked.places[name][0] for name in ids})
+    await wake_lanes(connection, {locked.places[name].lane for name in ids})
     await connection.execute(
         """
         UPDATE delivery
         SET state = $4, sending = sending + 1, attempt = 0, cause = NULL, withdrawing = NULL, due_at = clock.now,
-            lane = told.lane, channel = told.channel, changed_at = clock.now
-        FROM unnest($1::uuid[], $2::bigint[], $3::text[]) AS told (id, lane, channel),
+            lane = told.lane, channel = told.channel, by_mailbox = told.by_mailbox, changed_at = clock.now
+        FROM unnest($1::uuid[], $2::bigint[], $3::text[], $5::boolean[]) AS told (id, lane, channel, by_mailbox),
              (SELECT clock_timestamp() AS now) AS clock
         WHERE delivery.id = told.id
         """,
         ids,
-        [locked.places[name][0] for name in ids],
-        [locked.places[name][1] for name in ids],
+        [locked.places[name].lane for name in ids],
+        [locked.places[name].channel for name in ids],
         State.PLANNED,
+        [locked.places[name].by_mailbox for name in ids],
     )
     await _count(connection, locked, ids, State.PLANNED)
 
