@@ -49,7 +49,7 @@ async def all_of(database: Database, number: int, limit: int = 500) -> list[Numb
     return list(await PostgresNumbers(database).since(subscriber(number), 0, limit))
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 async def test_whoever_asks_for_what_came_since_misses_no_number_and_meets_none_twice(
     fresh_dsn: str, seed: int
 ) -> None:

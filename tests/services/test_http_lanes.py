@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 import pytest_asyncio
 
 from hub.adapters.postgres.database import Connection
@@ -90,8 +89,8 @@ async def test_a_partner_reads_its_numbers_page_by_page_whatever_became_of_them(
     assert [item["state"] for item in again] == ["acknowledged", "planned"]
 
 
-@pytest.mark.parametrize("query", ["after=-1", "after=9223372036854775808", "limit=0", "limit=1001", "a=1"])
-async def test_numbers_are_for_partners_and_bad_questions_name_their_field(world: World, query: str) -> None:
+async def test_numbers_are_for_partners_and_bad_questions_name_their_field(world: World) -> None:
     assert (await world.call("GET", "/v1/mailbox/numbers", SENDER)).status == 403
-    answer = await world.call("GET", f"/v1/mailbox/numbers?{query}", "bonneville")
-    assert {field for field, _ in answer.rules} == {"/" + query.partition("=")[0]}
+    for query in ("after=-1", "after=9223372036854775808", "limit=0", "limit=1001", "a=1"):
+        answer = await world.call("GET", f"/v1/mailbox/numbers?{query}", "bonneville")
+        assert {field for field, _ in answer.rules} == {"/" + query.partition("=")[0]}
