@@ -97,7 +97,9 @@ class Settings(BaseSettings):
     reconcile_whole: float = Field(86400, gt=0, description="Seconds between checks of everything.")
     alarm_unfetched: float = Field(2 * 86400, gt=0, description="Seconds in a mailbox that nobody reads.")
     alarm_unacknowledged: float = Field(3 * 86400, gt=0, description="Seconds until fetched is acknowledged.")
-    alarm_undecided: float = Field(86400, gt=0, description="Seconds that a submission waits for its decision.")
+    alarm_undecided: float = Field(
+        86400, gt=0, description="Seconds that a submission waits for its decision."
+    )
     alarm_waiting: float = Field(86400, gt=0, description="Seconds that a delivery may be on its way.")
     alarm_failing: float = Field(3600, gt=0, description="Seconds that an endpoint may fail.")
 

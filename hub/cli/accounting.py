@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -18,7 +17,7 @@ from hub import assembly
 from hub.cli.shared import instant, moment, on_ground, printable
 from hub.cli.shared import subscriber as named
 from hub.domain.alarms import Alarm
-from hub.domain.ledger import STANDING, Scope, Term
+from hub.domain.ledger import STANDING, Scope, Term, hour_since_epoch
 from hub.ports.shelf import Unreadable
 from hub.ports.store import Accounts
 from hub.services.reconciliation import COUNTED, ReconciliationRoom
@@ -75,16 +74,12 @@ def reconcile(
 def scope_of(since: str | None, until: str | None, procedure: str | None, partner: str | None) -> Scope:
     """In whole hours. Raises BadParameter."""
     whole = Scope()
-    first = whole.first if since is None else _hour(instant(since))
+    first = whole.first if since is None else hour_since_epoch(instant(since))
     # An instant within an hour belongs to it.
     end = whole.end if until is None else -int(-instant(until).timestamp() // 3600)
     if first >= end:
         raise typer.BadParameter("--until must lie after --since")
     return Scope(first, end, procedure, None if partner is None else str(named(partner)))
-
-
-def _hour(at: datetime) -> int:
-    return int(at.timestamp() // 3600)
 
 
 def account_tables(accounts: Accounts) -> Iterable[Table]:

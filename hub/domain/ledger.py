@@ -48,6 +48,10 @@ SUBMISSIONS = ""
 """In place of a kind of delivery: the first equation."""
 
 
+def hour_since_epoch(at: datetime) -> int:
+    return int(at.timestamp() // 3600)
+
+
 def term(state: State, attempt: int) -> Term:
     """`attempt` counts within the sending, from 1."""
     if state is not State.IN_FLIGHT:

@@ -8,11 +8,11 @@ added up, and has the two compared, what is recent often and the whole now and t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import structlog
 
-from hub.domain.ledger import WHOLE, Scope
+from hub.domain.ledger import WHOLE, Scope, hour_since_epoch
 from hub.ports.store import Accounts, DeliveryAccount, Ledger, SubmissionAccount
 
 RECENT, ENTIRE = "recent", "whole"
@@ -55,7 +55,7 @@ class ReconciliationRoom:
             if name in noted and now - noted[name] < wait:
                 continue
             # What is not there yet is received later than this; the other clock may be ahead.
-            first = int(now.astimezone(UTC).timestamp()) // 3600 - _RECENT_HOURS
+            first = hour_since_epoch(now) - _RECENT_HOURS
             found = differences(await self._ledger.accounts(WHOLE if name == ENTIRE else Scope(first=first)))
             await self._ledger.note(name, len(found))
             if name == ENTIRE:

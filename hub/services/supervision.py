@@ -13,6 +13,7 @@ from datetime import datetime
 
 import structlog
 
+from hub.domain.ledger import hour_since_epoch
 from hub.domain.silence import expected, noted
 from hub.ports.log import Record
 from hub.ports.store import News
@@ -52,7 +53,7 @@ class SupervisionRoom:
             return
         flow = f"{news.procedure} {news.subscriber}"
         before = {int(hour): count for hour, count in histories.get(flow, {}).items()}
-        after = noted(before, hour_of(news.at), hour_of(now))
+        after = noted(before, hour_since_epoch(news.at), hour_since_epoch(now))
         histories[flow] = {str(hour): count for hour, count in after.items()}
 
     def look(self, histories: Histories, now: datetime) -> Sequence[Silent]:
@@ -60,7 +61,7 @@ class SupervisionRoom:
         found = []
         for flow, told in list(histories.items()):
             history = {int(hour): count for hour, count in told.items()}
-            missing = expected(history, hour_of(now))
+            missing = expected(history, hour_since_epoch(now))
             if missing < self._enough:
                 continue
             procedure, _, subscriber = flow.partition(" ")
@@ -76,8 +77,3 @@ class SupervisionRoom:
                     expected=round(missing, 1),
                 )
         return found
-
-
-def hour_of(at: datetime) -> int:
-    """Since the epoch."""
-    return int(at.timestamp()) // 3600

@@ -14,11 +14,12 @@ from hub.adapters.postgres.journal import PostgresJournal
 from hub.adapters.postgres.log import PostgresLog
 from hub.domain.errors import Invalid
 from hub.domain.identity import Subscriber
+from hub.domain.ledger import hour_since_epoch
 from hub.domain.silence import WEEK
 from hub.ports.log import Record, Topic
 from hub.ports.store import News
 from hub.services.outgoing import NewsRoom
-from hub.services.supervision import COUNTED, SupervisionRoom, hour_of
+from hub.services.supervision import COUNTED, SupervisionRoom
 from hub.wire import read_news, write_news
 from tests.conformance.motion import plant
 
@@ -52,7 +53,7 @@ def test_only_deliveries_that_were_planned_for_a_partner_are_counted() -> None:
         [planned(START), planned(START, "delivery.parked"), planned(START, subscriber=None)],
         START,
     )
-    assert table == {f"EtatCivil {TOWN}": {str(hour_of(START)): 1}}
+    assert table == {f"EtatCivil {TOWN}": {str(hour_since_epoch(START)): 1}}
 
 
 def test_a_flow_that_stops_is_told_once_and_again_when_it_stops_anew() -> None:

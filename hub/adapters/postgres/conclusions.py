@@ -14,8 +14,9 @@ from uuid import UUID
 
 from hub.adapters.postgres.database import Connection
 from hub.adapters.postgres.rows import AttemptTold, JournalEntry, write_journal
-from hub.adapters.postgres.slips import Moved
+from hub.adapters.postgres.slips import Entry, count
 from hub.domain.delivery import Attempt, Conclusion, Deferred, Delivered, Outcome, Refused
+from hub.domain.ledger import Term, term
 from hub.domain.lifecycle import IN_MOTION, State, may_move, move
 
 
@@ -36,6 +37,10 @@ class _Row(NamedTuple):
     subscriber: str
     withdrawing: str | None
     since: datetime
+    kind: str
+    hour: int
+    procedure: str
+    named: str
 
 
 class _Move(NamedTuple):
@@ -75,7 +80,9 @@ async def _lock_deliveries(
     """By their names; and whose the lanes are."""
     rows = await connection.fetch(
         """
-        SELECT id, submission, state, sending, attempt, subscriber, withdrawing, changed_at FROM delivery
+        SELECT id, submission, state, sending, attempt, subscriber, withdrawing, changed_at, kind,
+               COALESCE(hour, 0) AS hour, procedure, COALESCE(named, subscriber) AS named
+        FROM delivery
         WHERE id = ANY($1::uuid[])
         ORDER BY id
         FOR UPDATE
@@ -94,6 +101,10 @@ async def _lock_deliveries(
             row["subscriber"],
             row["withdrawing"],
             row["changed_at"],
+            row["kind"],
+            row["hour"],
+            row["procedure"],
+            row["named"],
         )
         for row in rows
     }, {row["id"]: row["subscriber"] for row in owners}
@@ -163,10 +174,15 @@ async def _write(connection: Connection, moves: Sequence[_Move]) -> None:
 
 
 async def _count(connection: Connection, moves: Sequence[_Move]) -> None:
-    moved = Moved()
+    """A delivery of which two attempts are told at once goes twice."""
+    entries = []
     for made in moves:
-        moved.note_state(made.conclusion.attempt.delivery, made.source, made.row.attempt, made.target)
-    await moved.write(connection)
+        row = made.row
+        source, target = term(made.source, row.attempt), Term(made.target)
+        if source is not target:
+            bucket = (row.kind, row.hour, row.procedure, row.named)
+            entries.append(Entry(made.conclusion.attempt.delivery, *bucket, source, target))
+    await count(connection, entries)
 
 
 _WRITE = """

@@ -7,14 +7,15 @@ ever to the content it was first accepted with. It opens nothing that is sealed.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
 from hub.adapters.postgres.database import Connection, Database
 from hub.adapters.postgres.rows import JournalEntry, attachments_to_json, texts, write_journal
-from hub.adapters.postgres.slips import count_accepted
+from hub.adapters.postgres.slips import Entry, count
 from hub.domain.errors import HubError, Unavailable
+from hub.domain.ledger import SUBMISSIONS, Term, hour_since_epoch
 from hub.domain.submission import Acceptance, Accepted, Conflict, Submission
 
 
@@ -32,7 +33,7 @@ class PostgresIntake:
 
         async def work(connection: Connection) -> Sequence[Acceptance]:
             fresh = await _insert(connection, ordered)
-            await _insert_belongings(connection, [one for one in ordered if one.id in fresh])
+            await _insert_belongings(connection, [one for one in ordered if one.id in fresh], fresh)
             there = await _what_is_there(connection, [one.id for one in ordered if one.id not in fresh])
             return [_answer(submission, fresh, there) for submission in batch]
 
@@ -113,8 +114,10 @@ async def _insert(connection: Connection, ordered: Sequence[Submission]) -> dict
     return {row["id"]: row["received_at"] for row in rows}
 
 
-async def _insert_belongings(connection: Connection, fresh: Sequence[Submission]) -> None:
-    """Key, files, letter and journal line of what was inserted just now, and of nothing else."""
+async def _insert_belongings(
+    connection: Connection, fresh: Sequence[Submission], received: Mapping[UUID, datetime]
+) -> None:
+    """Key, files, letter, journal line and account of what was inserted just now, and of nothing else."""
     if not fresh:
         return
     # First: of two that name one upload, the second finds it gone, not its files' names taken.
@@ -138,7 +141,14 @@ async def _insert_belongings(connection: Connection, fresh: Sequence[Submission]
         connection,
         [JournalEntry("submission.received", one.id, actor=f"sender:{one.sender}") for one in fresh],
     )
-    await count_accepted(connection, [one.id for one in fresh])
+    await count(
+        connection,
+        [
+            Entry(one.id, SUBMISSIONS, hour_since_epoch(received[one.id]), one.procedure, "", None, side)
+            for one in fresh
+            for side in (Term.ACCEPTED, Term.UNDECIDED)
+        ],
+    )
     await connection.execute("NOTIFY tray")
 
 

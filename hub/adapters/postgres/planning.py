@@ -7,16 +7,19 @@ locks, and then the lanes': so a number is only ever taken for a row that is the
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple, assert_never
 from uuid import UUID
+
+import asyncpg
 
 from hub.adapters.postgres.addresses import Address, Wanted, take_numbers, wake_lanes
 from hub.adapters.postgres.database import Connection
 from hub.adapters.postgres.rows import JournalEntry, recipients_to_json, texts
-from hub.adapters.postgres.slips import count_decided, count_registered
+from hub.adapters.postgres.slips import Entry, count_decided
 from hub.domain.decisions import FIRST, Decision, Recipient, Routed, SetAside, Unroutable
 from hub.domain.identity import ParcelKind
+from hub.domain.ledger import SUBMISSIONS, Term
 
 
 class Planned(NamedTuple):
@@ -38,10 +41,10 @@ class Author(NamedTuple):
 
 
 async def insert_decisions(
-    connection: Connection, decisions: Sequence[Decision], author: Author | None = None
+    connection: Connection, decisions: Sequence[Decision], slip: list[Entry], author: Author | None = None
 ) -> list[tuple[Decision, bool]]:
     """Those that were not there, in the order given (a partner's numbers follow the order of the log), each with
-    whether it is its submission's newest."""
+    whether it is its submission's newest. `slip` gets what is to be counted with the caller's."""
     verdicts = [_verdict(decision) for decision in decisions]
     rows = await connection.fetch(
         """
@@ -55,7 +58,7 @@ async def insert_decisions(
           AS decided (submission, number, snapshot, verdict, reasons, recipients)
         LEFT JOIN submission AS theirs ON theirs.id = decided.submission
         ON CONFLICT DO NOTHING
-        RETURNING submission, number, COALESCE((
+        RETURNING submission, number, hour, procedure, COALESCE((
             SELECT max(number) FROM decision AS other WHERE other.submission = decision.submission
         ), 0) AS newest_before
         """,
@@ -76,12 +79,42 @@ async def insert_decisions(
     late = [(submission, number) for submission, number in inserted if number != newest[submission]]
     if late:
         await connection.execute(_LATE, [one for one, _ in late], [number for _, number in late])
-    await count_decided(connection, inserted)
+    slip += _first_of_theirs(decisions, rows)
+    await _count_others(connection, rows)
     return [
         (one, one.number == newest[one.submission])
         for one in decisions
         if (one.submission, one.number) in inserted
     ]
+
+
+def _first_of_theirs(decisions: Sequence[Decision], rows: Sequence[asyncpg.Record]) -> Iterator[Entry]:
+    """A submission's first decision is known whole."""
+    several = _several(rows)
+    alone = {(row["submission"], row["number"]): row for row in rows if row["submission"] not in several}
+    for decision in decisions:
+        row = alone.get((decision.submission, decision.number))
+        if row is None:
+            continue
+        bucket = (row["hour"], row["procedure"])
+        word, _ = _verdict(decision)
+        yield Entry(decision.submission, SUBMISSIONS, *bucket, "", Term.UNDECIDED, Term(word))
+        for delivery, recipient in decision.named():
+            yield Entry(delivery, ParcelKind.SUBMISSION, *bucket, str(recipient.subscriber), None, Term.NAMED)
+
+
+async def _count_others(connection: Connection, rows: Sequence[asyncpg.Record]) -> None:
+    """What several decisions said of a submission, the store is asked."""
+    several = _several(rows)
+    await count_decided(
+        connection, [(row["submission"], row["number"]) for row in rows if row["submission"] in several]
+    )
+
+
+def _several(rows: Sequence[asyncpg.Record]) -> set[UUID]:
+    """Submissions of which another decision is there, or comes with this one."""
+    times = Counter(row["submission"] for row in rows)
+    return {row["submission"] for row in rows if row["newest_before"] or times[row["submission"]] > 1}
 
 
 _LATE = """
@@ -96,6 +129,7 @@ async def plan(
     planned: Sequence[Planned],
     found: Mapping[Wanted, Address],
     lanes: Mapping[Address, int],
+    slip: list[Entry],
 ) -> None:
     """`found`: where they lie now; with the successor already, if whom a decision names has one in force.
     `lanes`: those of all these addresses, locked."""
@@ -103,7 +137,19 @@ async def plan(
         return
     await wake_lanes(connection, {lanes[found[one.wanted]] for one in planned})
     last = await take_numbers(connection, Counter(found[one.wanted].subscriber for one in planned))
-    await _insert_deliveries(connection, planned, found, lanes, last)
+    hours = await _insert_deliveries(connection, planned, found, lanes, last)
+    slip += [
+        Entry(
+            one.delivery,
+            ParcelKind.SUBMISSION,
+            hours[one.delivery],
+            one.procedure,
+            one.wanted.subscriber,
+            None,
+            Term.PLANNED,
+        )
+        for one in planned
+    ]
 
 
 async def _insert_deliveries(
@@ -112,7 +158,8 @@ async def _insert_deliveries(
     found: Mapping[Wanted, Address],
     lanes: Mapping[Address, int],
     last: dict[str, int],
-) -> None:
+) -> dict[UUID, int]:
+    """Under which hour each of them is counted."""
     numbered: list[tuple[Planned, Address, int]] = []
     for one in planned:
         address = found[one.wanted]
@@ -122,7 +169,7 @@ async def _insert_deliveries(
     numbered.sort(key=lambda row: row[0].delivery.int)
     # No ON CONFLICT: a row skipped here would leave a gap in its partner's numbers, so it must fail. Due at
     # one instant, all of them: so they leave in the order of their numbers, not of their names.
-    await connection.execute(
+    rows = await connection.fetch(
         """
         INSERT INTO delivery (id, submission, procedure, subscriber, named, by_mailbox, lane, channel, sequence,
                               kind, revision, attachments, due_at, size, hour)
@@ -138,6 +185,7 @@ async def _insert_deliveries(
                     $8::text[], $9::bigint[], $10::text[], $11::integer[])
           AS planned (id, submission, procedure, subscriber, named, by_mailbox, lane, channel, sequence,
                       attachments, revision)
+        RETURNING id, hour
         """,
         [one.delivery for one, _, _ in numbered],
         [one.submission for one, _, _ in numbered],
@@ -153,7 +201,7 @@ async def _insert_deliveries(
         [one.revision for one, _, _ in numbered],
         ParcelKind.SUBMISSION.value,
     )
-    await count_registered(connection, [one.delivery for one, _, _ in numbered])
+    return {row["id"]: row["hour"] for row in rows}
 
 
 def _verdict(decision: Decision) -> tuple[str, list[str]]:

@@ -7,7 +7,8 @@ slip is a row of its own. To be called as the last step of a transaction, when i
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
+from typing import NamedTuple
 from uuid import UUID
 
 from hub.adapters.postgres.database import Connection
@@ -16,6 +17,24 @@ from hub.domain.lifecycle import State
 
 # One folds at a time: whoever comes second has nothing to do.
 _LOCK = 4_812_011
+
+
+class Entry(NamedTuple):
+    """An id that goes from one side of a bucket to another (None: it is new)."""
+
+    id: UUID
+    kind: str
+    hour: int
+    procedure: str
+    partner: str
+    source: Term | None
+    target: Term
+
+
+async def count(connection: Connection, entries: Sequence[Entry]) -> None:
+    """What the caller knows whole: nothing is read for it."""
+    if entries:
+        await connection.execute(_COUNTED, *(list(column) for column in zip(*entries, strict=True)))
 
 
 class Moved:
@@ -50,15 +69,9 @@ async def count_moved(connection: Connection, deliveries: Iterable[UUID], source
     await moved.write(connection)
 
 
-async def count_accepted(connection: Connection, submissions: Collection[UUID]) -> None:
-    """Submissions that this transaction inserted."""
-    if submissions:
-        await connection.execute(_ACCEPTED, list(submissions))
-
-
 async def count_decided(connection: Connection, decisions: Collection[tuple[UUID, int]]) -> None:
-    """Decisions (submission and number) that this transaction inserted: where their submissions stand by the newest
-    of theirs, and the deliveries that are named for the first time."""
+    """Decisions (submission and number) that this transaction inserted, all of their submissions: where those stand by
+    the newest, and the deliveries that are named for the first time. First decisions are better counted as such."""
     if decisions:
         await connection.execute(_DECIDED, [one for one, _ in decisions], [number for _, number in decisions])
 
@@ -112,10 +125,9 @@ _REGISTERED = _slip(f"""
     FROM delivery WHERE delivery.id = ANY($1::uuid[])
 """)
 
-_ACCEPTED = _slip("""
-    SELECT '' AS kind, hour_of(received_at) AS hour, procedure, '' AS partner, NULL::text AS source, target, id
-    FROM submission CROSS JOIN (VALUES ('accepted'), ('undecided')) AS side (target)
-    WHERE id = ANY($1::uuid[])
+_COUNTED = _slip("""
+    SELECT * FROM unnest($1::uuid[], $2::text[], $3::integer[], $4::text[], $5::text[], $6::text[], $7::text[])
+      AS known (id, kind, hour, procedure, partner, source, target)
 """)
 
 # What the other decisions of a submission said, there are hardly ever any.
