@@ -124,6 +124,16 @@ class Hub:
                 return told
             await asyncio.sleep(0.1)
 
+    async def open_lanes(self, session: aiohttp.ClientSession, reason: str) -> int:
+        """Those that their endpoint closed by refusing; how many."""
+        closed = (await self.read(session, "/v1/lanes", {"closed": "true", "limit": "500"}))["items"]
+        for lane in closed:
+            url = f"{self.url}/v1/lanes/{lane['id']}/open"
+            async with session.post(url, json={"reason": reason}) as answer:
+                if answer.status != 200:
+                    raise RuntimeError(f"POST /v1/lanes/{lane['id']}/open answered {answer.status}")
+        return len(closed)
+
 
 async def _answers(process: asyncio.subprocess.Process, url: str) -> None:
     async with aiohttp.ClientSession() as session:
