@@ -13,9 +13,8 @@ from uuid import UUID
 
 from hub.adapters.postgres.database import Connection, Database
 from hub.adapters.postgres.rows import JournalEntry, attachments_to_json, texts, write_journal
-from hub.adapters.postgres.slips import Entry, count
+from hub.adapters.postgres.slips import count_accepted
 from hub.domain.errors import HubError, Unavailable
-from hub.domain.ledger import SUBMISSIONS, Term, hour_since_epoch
 from hub.domain.submission import Acceptance, Accepted, Conflict, Submission
 
 
@@ -141,14 +140,7 @@ async def _insert_belongings(
         connection,
         [JournalEntry("submission.received", one.id, actor=f"sender:{one.sender}") for one in fresh],
     )
-    await count(
-        connection,
-        [
-            Entry(one.id, SUBMISSIONS, hour_since_epoch(received[one.id]), one.procedure, "", None, side)
-            for one in fresh
-            for side in (Term.ACCEPTED, Term.UNDECIDED)
-        ],
-    )
+    await count_accepted(connection, [(one.id, received[one.id], one.procedure) for one in fresh])
     await connection.execute("NOTIFY tray")
 
 

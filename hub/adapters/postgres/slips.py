@@ -8,11 +8,12 @@ slip is a row of its own. To be called as the last step of a transaction, when i
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
 from hub.adapters.postgres.database import Connection
-from hub.domain.ledger import Term, term
+from hub.domain.ledger import Term, hour_since_epoch, term
 from hub.domain.lifecycle import State
 
 # One folds at a time: whoever comes second has nothing to do.
@@ -69,6 +70,12 @@ async def count_moved(connection: Connection, deliveries: Iterable[UUID], source
     await moved.write(connection)
 
 
+async def count_accepted(connection: Connection, submissions: Iterable[tuple[UUID, datetime, str]]) -> None:
+    """Submissions that this transaction inserted, with their time of receipt and procedure."""
+    ids, received, procedures = zip(*submissions, strict=True)
+    await connection.execute(_ACCEPTED, ids, [hour_since_epoch(at) for at in received], procedures)
+
+
 async def count_decided(connection: Connection, decisions: Collection[tuple[UUID, int]]) -> None:
     """Decisions (submission and number) that this transaction inserted, all of their submissions: where those stand by
     the newest, and the deliveries that are named for the first time. First decisions are better counted as such."""
@@ -93,20 +100,25 @@ async def fold(connection: Connection, limit: int) -> int:
 # --- statements ---------------------------------------------------------------------------------------
 
 
-def _slip(entries: str) -> str:
-    """`entries`: kind, hour, procedure, partner, source, target and the id of each."""
+def _written(counted: str) -> str:
+    """`counted`: rows of kind, hour, procedure, partner, source, target, number and sum."""
     return f"""
         INSERT INTO ledger_slip (kind, hour, procedure, partner, source, target, number, sum)
         SELECT array_agg(kind), array_agg(hour), array_agg(procedure), array_agg(partner), array_agg(source),
                array_agg(target), array_agg(number), array_agg(sum)
-        FROM (
-            SELECT kind, hour, procedure, partner, source, target, count(*)::integer AS number,
-                   wrapped(sum(ledger_hash(id, hour, partner))) AS sum
-            FROM ({entries}) AS entry
-            GROUP BY kind, hour, procedure, partner, source, target
-        ) AS counted
+        FROM ({counted}) AS counted
         HAVING count(*) > 0
     """
+
+
+def _slip(entries: str) -> str:
+    """`entries`: kind, hour, procedure, partner, source, target and the id of each."""
+    return _written(f"""
+        SELECT kind, hour, procedure, partner, source, target, count(*)::integer AS number,
+               wrapped(sum(ledger_hash(id, hour, partner))) AS sum
+        FROM ({entries}) AS entry
+        GROUP BY kind, hour, procedure, partner, source, target
+    """)
 
 
 _THEIR_BUCKET = """
@@ -123,6 +135,16 @@ _MOVED = _slip(f"""
 _REGISTERED = _slip(f"""
     SELECT {_THEIR_BUCKET}, NULL::text AS source, term(state, attempt) AS target, delivery.id
     FROM delivery WHERE delivery.id = ANY($1::uuid[])
+""")
+
+_ACCEPTED = _written("""
+    SELECT '' AS kind, hour, procedure, '' AS partner, NULL::text AS source, target, number, sum
+    FROM (
+        SELECT hour, procedure, count(*)::integer AS number, wrapped(sum(ledger_hash(id, hour, ''))) AS sum
+        FROM unnest($1::uuid[], $2::integer[], $3::text[]) AS received (id, hour, procedure)
+        GROUP BY hour, procedure
+    ) AS accepted
+    CROSS JOIN (VALUES ('accepted'), ('undecided')) AS side (target)
 """)
 
 _COUNTED = _slip("""
