@@ -34,7 +34,7 @@ from benchmarks.store_costs import costs_between, costs_of
 from hub.domain.decisions import Decision
 
 AT_ONCE = 200
-"""Posts under way in the bare loop: as many as the hub serves lanes at once, unless it is told otherwise."""
+"""Posts under way in the bare loop: as many lanes as the hub takes in one go, a parcel or two of each."""
 PATIENCE = 600
 """Seconds without an arrival after which something is wrong."""
 _LOOK = 0.05

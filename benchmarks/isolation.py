@@ -34,8 +34,8 @@ _SETTLING = 5.0
 _AFTER = 3.0
 _LIMIT = 30
 """Seconds after which a silent partner is given up, as the hub does."""
-AT_ONCE = 1600
-"""Requests under way at most: 200 lanes with 8 each."""
+AT_ONCE = 2_500
+"""Requests under way at most: as many as the hub serves lanes, by its own settings (2,000, and 500 that fail)."""
 
 
 @dataclass(frozen=True, slots=True)
