@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import asyncpg
 
 from hub.adapters.postgres.database import Connection, Database
+from hub.adapters.postgres.gauges import DECIDED_UNTIL
 from hub.domain.alarms import Alarm, AlarmKind, Patience
 
 _LOCK = 4_812_012
@@ -37,6 +38,7 @@ class PostgresAlarms:
                     patience.undecided,
                     patience.waiting,
                     patience.failing,
+                    await connection.fetchval(DECIDED_UNTIL),
                 )
             ]
             await _keep(connection, found)
@@ -88,7 +90,7 @@ _FIND = """
     UNION ALL
     SELECT 'undecided', '', '', min(received_at), count(*), NULL
     FROM submission
-    WHERE received_at >= (SELECT decided_until FROM log_life) AND received_at < clock_timestamp() - $3::interval
+    WHERE received_at >= $6 AND received_at < clock_timestamp() - $3::interval
       AND NOT EXISTS (SELECT FROM decision WHERE decision.submission = submission.id)
     HAVING count(*) > 0
     UNION ALL

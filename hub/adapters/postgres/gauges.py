@@ -17,9 +17,13 @@ async def read_gauges(connection: Connection) -> dict[str, int]:
     told = {f"deliveries.{term}": 0 for term in STANDING}
     told |= {f"alarms.{kind}": 0 for kind in AlarmKind}
     told |= {"submissions.accepted": 0, "ledger_differences.recent": 0, "ledger_differences.whole": 0}
-    told.update({row["name"]: row["count"] for row in await connection.fetch(_GAUGES)})
+    # Told with the question, the database knows how few are left.
+    decided_until = await connection.fetchval(DECIDED_UNTIL)
+    told.update({row["name"]: row["count"] for row in await connection.fetch(_GAUGES, decided_until)})
     return told
 
+
+DECIDED_UNTIL = "SELECT decided_until FROM log_life"
 
 # What transactions counted since the last totals is added to them; they are few.
 _GAUGES = f"""
@@ -38,7 +42,7 @@ _GAUGES = f"""
         SELECT count(*) AS undecided,
                GREATEST(EXTRACT(epoch FROM clock_timestamp() - min(received_at)), 0) AS waited
         FROM submission
-        WHERE received_at >= (SELECT decided_until FROM log_life)
+        WHERE received_at >= $1
           AND NOT EXISTS (SELECT FROM decision WHERE decision.submission = submission.id)
     ) AS left_over CROSS JOIN LATERAL (
         VALUES ('submissions.undecided', undecided), ('lag_seconds.undecided', COALESCE(waited, 0)::bigint)
