@@ -117,6 +117,9 @@ async def test_tokens_are_made_listed_and_revoked_beside_a_running_hub_that_nobo
         hub = await world.start()
         told = await command(world.environment, "reconcile")
         assert (told.code, told.errors) == (0, "")
+        told = await command(world.environment, "alarms")
+        assert (told.code, told.errors) == (0, "")
+        assert "nothing that a person should look at" in told.out
 
         second = await command({**world.environment, "HUB_PORT": "1"}, "run")
         assert second.code == 2
