@@ -62,12 +62,14 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Conclusion:
-    """What an attempt means for its delivery: the state to go to, after which wait, for which cause."""
+    """What an attempt means for its delivery: the state to go to, after which wait, for which cause. `note`: what
+    else its journal is to say."""
 
     attempt: Attempt
     state: State
     outcome: Outcome
     wait: timedelta | None = None
+    note: str = ""
 
     @property
     def cause(self) -> str | None:

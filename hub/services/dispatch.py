@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import structlog
@@ -22,6 +22,7 @@ import structlog
 from hub.domain.circuit import VendorCircuit, next_circuit, next_standing, rest_after
 from hub.domain.delivery import About, Conclusion, Deferred, Delivered, Outcome, Refused, conclude, hold_back
 from hub.domain.errors import LeaseLost, MissingKey, Tampered, Unavailable
+from hub.domain.lifecycle import State
 from hub.domain.pace import (
     Maintenance,
     PartnerPace,
@@ -214,6 +215,10 @@ class DispatchRoom:
                 for claim, outcome, policy in zip(claims, outcomes, policies, strict=True)
             ]
         )
+        if pace is not None and pace.ordered:
+            conclusions = tuple(
+                _noted(conclusion, claim, pace) for conclusion, claim in zip(conclusions, claims, strict=True)
+            )
         standing = next_standing(lane.standing, conclusions, self._pace.page)
         closes = None
         if refused is not None and (cause := refused.cause) is not None:
@@ -307,6 +312,14 @@ class DispatchRoom:
             for lane in set(held) - kept:
                 # Only whom was asked for: a lane that was given back may have been leased anew meanwhile.
                 held[lane].cancel()
+
+
+def _noted(conclusion: Conclusion, claim: Claim, pace: PartnerPace) -> Conclusion:
+    """One that is parked where the order matters: those behind it go on, or wait for an operator."""
+    if conclusion.state is not State.PARKED or claim.procedure not in pace.ordered:
+        return conclusion
+    note = "closes its procedure" if pace.ordered_closes else "leaves the order of its procedure"
+    return replace(conclusion, note=note)
 
 
 def _tell(lane: Lane, claim: Claim, conclusion: Conclusion, *, stale: bool) -> None:

@@ -83,5 +83,5 @@ async def test_news_of_a_delivery_tell_its_procedure_and_its_partner(
     await plant(database, [1], to=[2])
     told = [news for _, news in await journal.news(100) if news.event == "delivery.planned"]
     assert [(news.subscriber, news.procedure) for news in told] == [(subscriber(2), "EtatCivil")]
-    received = [news for _, news in await journal.news(100) if news.event == "submission.routed"]
+    received = [news for _, news in await journal.news(100) if news.event == "submission.received"]
     assert [(news.subscriber, news.procedure) for news in received] == [(None, "EtatCivil")]

@@ -128,7 +128,6 @@ async def test_every_step_of_a_registration_stands_in_the_journal(
     await registry.register([routed(0, [1]), *verdicts])
     lines = await rows(database, "SELECT event, submission, delivery FROM journal ORDER BY id")
     assert [tuple(line) for line in lines] == [
-        ("submission.routed", submission(0).id, None),
         ("submission.unroutable", submission(1).id, None),
         ("submission.set_aside", submission(2).id, None),
         ("delivery.planned", submission(0).id, delivery(0, 1)),

@@ -110,7 +110,6 @@ async def test_a_routed_submission_tells_its_deliveries_their_attempts_and_reaso
     ]
     assert [line.event for line in found.journal] == [
         "submission.received",
-        "submission.routed",
         "delivery.planned",
         "delivery.waiting",
         "delivery.parked",

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
+import pytest
 import pytest_asyncio
 
 from hub.adapters.postgres.database import Database
@@ -303,6 +304,34 @@ async def test_what_must_arrive_in_order_waits_for_the_first_and_other_procedure
     partners = await world.serve(the_first_waits, all_arrived)
     assert [number for number in partners.arrived[1] if number != 4] == [1, 2, 3]
     assert partners.arrived[1][0] == 4
+
+
+@pytest.mark.parametrize("closes", [False, True], ids=["leaves the order", "closes the procedure"])
+async def test_what_is_parked_where_the_order_matters_says_what_it_means_for_those_behind(
+    world: World, closes: bool
+) -> None:
+    await plant(world.database, range(3), to=[1])
+    await _ask(world, 1, pace={"ordered": ["EtatCivil"], "ordered_closes": closes})
+
+    async def refuses_the_first(_: int, parcels: Sequence[Parcel]) -> Sequence[Outcome]:
+        return [Refused("sftp.too_large") if one.sequence == 1 else Delivered("here") for one in parcels]
+
+    async def came_to_rest() -> bool:
+        lane = await world.lane(1)
+        return (
+            lane["holder"] is None
+            and (await world.states())["parked"] == 1
+            and (lane["due_at"] is None or lane["due_in"] > 3600)
+        )
+
+    await world.serve(refuses_the_first, came_to_rest)
+    [line] = await rows(world.database, "SELECT detail FROM journal WHERE event = 'delivery.parked'")
+    if closes:
+        assert line["detail"] == "sftp.too_large; closes its procedure"
+        assert await world.states() == {"parked": 1, "planned": 2}
+    else:
+        assert line["detail"] == "sftp.too_large; leaves the order of its procedure"
+        assert await world.states() == {"parked": 1, "delivered": 2}
 
 
 async def test_a_page_that_cannot_be_written_takes_no_other_with_it(world: World) -> None:

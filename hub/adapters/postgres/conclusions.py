@@ -222,7 +222,7 @@ def _line(made: _Move) -> JournalEntry:
         f"delivery.{made.target}",
         made.row.submission,
         made.conclusion.attempt.delivery,
-        detail=made.why or made.conclusion.cause or late,
+        detail="; ".join(filter(None, (made.why or made.conclusion.cause or late, made.conclusion.note))),
         attempt=_told(made.row, made.conclusion),
     )
 

@@ -57,7 +57,10 @@ async def insert_decisions(
         FROM unnest($1::uuid[], $2::integer[], $3::integer[], $4::text[], $5::text[], $6::text[])
           AS decided (submission, number, snapshot, verdict, reasons, recipients)
         LEFT JOIN submission AS theirs ON theirs.id = decided.submission
-        ON CONFLICT DO NOTHING
+        WHERE NOT EXISTS (
+            SELECT FROM decision AS there
+            WHERE there.submission = decided.submission AND there.number = decided.number
+        )
         RETURNING submission, number, hour, procedure, COALESCE((
             SELECT max(number) FROM decision AS other WHERE other.submission = decision.submission
         ), 0) AS newest_before

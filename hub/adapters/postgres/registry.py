@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from uuid import UUID
 
-from hub.adapters.postgres.addresses import Wanted, find_addresses
+from hub.adapters.postgres.addresses import Address, Wanted, find_addresses
 from hub.adapters.postgres.database import Connection, Database
 from hub.adapters.postgres.planning import Planned, decided_line, insert_decisions, plan, planned_line
 from hub.adapters.postgres.rows import JournalEntry, write_journal
@@ -53,9 +53,8 @@ class PostgresRegistry:
             newest = [decision for decision, is_newest in fresh if is_newest]
             planned, back = await _to_plan(connection, newest, procedures)
             found = await find_addresses(connection, {one.wanted for one in planned}) if planned else {}
-            lines = [planned_line(one, found[one.wanted]) for one in planned]
             # Before the lanes are locked: whoever delivers waits for as little as possible.
-            await write_journal(connection, [*(decided_line(one) for one, _ in fresh), *lines])
+            await write_journal(connection, _lines([one for one, _ in fresh], planned, found))
             if planned or back:
                 locked = await lock_deliveries(connection, back, beside=set(found.values()))
                 await plan(connection, planned, found, locked.lanes, slip)
@@ -68,6 +67,26 @@ class PostgresRegistry:
             return Registered(len(fresh), len(planned), len(strays))
 
         return await self._database.run(work)
+
+
+def _lines(
+    decisions: Sequence[Decision], planned: Sequence[Planned], found: Mapping[Wanted, Address]
+) -> list[JournalEntry]:
+    """That a submission was routed, the lines of what is planned for it say."""
+    told = {decision.submission: decision for decision in sorted(decisions, key=lambda one: one.number)}
+    routed = {one.submission for one in planned}
+    return [
+        *(
+            decided_line(one)
+            for one in decisions
+            if one.submission not in routed or one is not told[one.submission]
+        ),
+        *(planned_line(one, found[one.wanted], detail=_by(told[one.submission])) for one in planned),
+    ]
+
+
+def _by(decision: Decision) -> str:
+    return f", by decision {decision.number} of rule book {decision.snapshot}"
 
 
 async def _lock_submissions(connection: Connection, ids: Collection[UUID]) -> dict[UUID, str]:
