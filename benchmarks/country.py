@@ -7,6 +7,7 @@ one file, whose link the partner is given. It measures nothing.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import time
@@ -115,7 +116,6 @@ class Country:
                     external_id=submission.external_id,
                     procedure=submission.procedure,
                     received_at=facts.received_at,
-                    facts=submission.facts,
                     sealed=submission.sealed,
                     wrapped_key=submission.wrapped_key,
                     attachments=submission.attachments,
@@ -141,6 +141,26 @@ class Country:
             return found
 
         return await self.database.once(ask)
+
+    @asynccontextmanager
+    async def crew(self, count: int, **settings: str) -> AsyncIterator[list[Hub]]:
+        """So many dispatch roles that begin together, at the end of this call, with what was planned before."""
+        await self._due("due_at + interval '1 hour'")
+        environments = [{**self.environment, **settings, "HUB_PORT": str(free_port())} for _ in range(count)]
+        starting = [Hub.start(one, self.folder / "hub.log", "dispatch") for one in environments]
+        crew = await asyncio.gather(*starting)
+        await self._due("clock_timestamp()")
+        try:
+            yield list(crew)
+        finally:
+            await asyncio.gather(*(hub.stop() for hub in crew))
+
+    async def _due(self, when: str) -> None:
+        async def put(connection: Connection) -> None:
+            await connection.execute(f"UPDATE lane SET due_at = {when} WHERE due_at IS NOT NULL")  # noqa: S608
+            await connection.execute("NOTIFY lanes")
+
+        await self.database.run(put)
 
     @asynccontextmanager
     async def hub(self, *roles: str, **settings: str) -> AsyncIterator[Hub]:

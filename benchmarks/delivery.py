@@ -34,7 +34,9 @@ from benchmarks.store_costs import costs_between, costs_of
 from hub.domain.decisions import Decision
 
 AT_ONCE = 200
-"""Posts under way in the bare loop: as many lanes as the hub takes in one go, a parcel or two of each."""
+"""Posts under way in the bare loop, and lanes that the hub serves side by side."""
+WORKERS = 2
+"""Dispatch roles, each a process: as many as there are cores, as operators start them."""
 PATIENCE = 600
 """Seconds without an arrival after which something is wrong."""
 _LOOK = 0.05
@@ -121,15 +123,17 @@ async def _delivered(land: Country, sink: Sink, count: int) -> tuple[Turn, list[
     """What is planned goes out: from the first arrival until the store knows of the last."""
     before, server = sink.count(), await postmaster(land.database)
     sink.conduct(range(PARTNERS), ANSWER)
-    async with land.hub("dispatch") as hub:
-        used = await _first(sink, before, hub.process.pid, server)
+    each = str(AT_ONCE // WORKERS)
+    async with land.crew(WORKERS, HUB_LANES_AT_ONCE=each) as crew:
+        hubs = [hub.process.pid for hub in crew]
+        used = await _first(sink, before, hubs, server)
         while sink.count() < before + count:
             await asyncio.sleep(_LOOK)
         while await land.open_deliveries():
             await asyncio.sleep(_LOOK)
         ended = time.monotonic()
-        spent = [now - then for now, then in zip(_used(sink, hub.process.pid, server), used, strict=True)]
-        peak = peak_of(hub.process.pid)
+        spent = [now - then for now, then in zip(_used(sink, hubs, server), used, strict=True)]
+        peak = sum(map(peak_of, hubs))
     arrivals = sink.arrivals(before)
     check_names(arrivals)
     if len({one.delivery for one in arrivals}) != count:
@@ -138,18 +142,18 @@ async def _delivered(land: Country, sink: Sink, count: int) -> tuple[Turn, list[
     return Turn(count / (ended - arrivals[0].at), mine, sinks, stores, peak), arrivals
 
 
-async def _first(sink: Sink, before: int, hub: int, server: int) -> tuple[float, float, float]:
+async def _first(sink: Sink, before: int, hubs: Sequence[int], server: int) -> tuple[float, float, float]:
     """What was used until the first arrival."""
     until = time.monotonic() + PATIENCE
     while sink.count() == before:
         if time.monotonic() > until:
             raise RuntimeError("nothing arrives")
         await asyncio.sleep(0.005)
-    return _used(sink, hub, server)
+    return _used(sink, hubs, server)
 
 
-def _used(sink: Sink, hub: int, server: int) -> tuple[float, float, float]:
-    return cpu_of(hub), sink.cpu, family(server)
+def _used(sink: Sink, hubs: Sequence[int], server: int) -> tuple[float, float, float]:
+    return sum(map(cpu_of, hubs)), sink.cpu, family(server)
 
 
 async def _posted(

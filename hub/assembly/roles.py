@@ -203,7 +203,7 @@ def settle_memory() -> None:
     half million objects again and again, nor after every 700 of the small ones that a request makes."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000, 20, 20)
+    gc.set_threshold(200_000, 20, 20)
 
 
 async def _watch(base: Ground, stopping: asyncio.Event) -> None:

@@ -283,7 +283,6 @@ class Claim:
     external_id: str
     procedure: str
     received_at: datetime
-    facts: Mapping[str, str]
     sealed: bytes = field(repr=False)
     wrapped_key: bytes = field(repr=False)
     attachments: tuple[StoredAttachment, ...]

@@ -26,7 +26,6 @@ from tests.services.room_world import (
 )
 from tests.unit.samples import MINISTRY
 
-
 OUTCOMES = "SELECT outcome FROM journal WHERE sending IS NOT NULL"
 
 

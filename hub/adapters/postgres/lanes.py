@@ -39,7 +39,7 @@ CLAIM_COLUMNS = """
     delivery.id, delivery.submission, delivery.subscriber, delivery.sequence, delivery.kind,
     delivery.revision, delivery.attachments AS granted, delivery.sending, delivery.attempt,
     submission.sender, submission.external_id, submission.procedure, submission.received_at,
-    submission.facts, submission.sealed, submission.attachments, submission_key.wrapped
+    submission.sealed, submission.attachments, submission_key.wrapped
 """
 """What `claim_from` reads, of a delivery, its submission, and the key of that (if it is still there)."""
 
@@ -379,7 +379,6 @@ def claim_from(row: asyncpg.Record) -> Claim:
         external_id=row["external_id"],
         procedure=row["procedure"],
         received_at=row["received_at"],
-        facts=row["facts"],
         sealed=row["sealed"],
         wrapped_key=row["wrapped"] or b"",
         attachments=tuple(
