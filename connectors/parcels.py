@@ -28,13 +28,13 @@ _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
 
 
 async def each(
-    parcels: Sequence[Parcel], at_once: int, deliver: Callable[[Parcel], Awaitable[Outcome]]
+    parcels: Sequence[Parcel],
+    at_once: int,
+    deliver: Callable[[Parcel], Awaitable[Outcome]],
+    apiece: int = 1,
 ) -> list[Outcome]:
-    """One outcome for each parcel, in order, with at most `at_once` under way."""
-    if len(parcels) == 1:
-        return [await _guarded(deliver, parcels[0])]
-    if len(parcels) <= at_once:
-        return await asyncio.gather(*(_guarded(deliver, parcel) for parcel in parcels))
+    """One outcome for each parcel, in order, with at most `at_once` under way, and no more than are needed for
+    `apiece` to go one after the other: over one connection, if the protocol keeps them."""
     outcomes: dict[int, Outcome] = {}
     waiting = iter(enumerate(parcels))
 
@@ -42,7 +42,11 @@ async def each(
         for place, parcel in waiting:
             outcomes[place] = await _guarded(deliver, parcel)
 
-    await asyncio.gather(*(one_after_the_other() for _ in range(at_once)))
+    clerks = min(at_once, -(-len(parcels) // apiece))
+    if clerks == 1:
+        await one_after_the_other()
+    else:
+        await asyncio.gather(*(one_after_the_other() for _ in range(clerks)))
     return [outcomes[place] for place in range(len(parcels))]
 
 

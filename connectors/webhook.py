@@ -36,6 +36,8 @@ from hub.ports.connector import Connector, Parcel, Surroundings
 
 AT_ONCE = 8
 """Requests under way to one partner."""
+APIECE = 4
+"""Requests that go one after the other over one connection, before another one is opened."""
 ANSWER = 64 * 1024
 """Bytes of an answer that are read, only to use the connection again."""
 
@@ -70,7 +72,7 @@ class WebhookConnector:
         if target is None:
             return [Refused("webhook.settings", About.ENDPOINT) for _ in parcels]
         visit = _Visit(self._open(), target, self._surroundings, aiohttp.ClientTimeout(total=limit))
-        return await each(parcels, AT_ONCE, visit.deliver)
+        return await each(parcels, AT_ONCE, visit.deliver, APIECE)
 
     def _target(self, endpoint: Endpoint) -> _Target | None:
         """The hub hands in the same endpoint again and again: it is read once."""
@@ -260,7 +262,8 @@ class _Visit:
     async def _post(self, sent: bytes, told: Mapping[str, str]) -> Outcome:
         async with self.session.post(
             self.target.address,
-            data=sent,
+            # As bytes, it would be asked of every kind of payload there is whether it is one.
+            data=aiohttp.BytesPayload(sent),
             headers=told,
             allow_redirects=False,
             timeout=self.patience,

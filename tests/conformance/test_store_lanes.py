@@ -17,6 +17,7 @@ from hub.adapters.postgres.lanes import PostgresLanes
 from hub.adapters.postgres.mailboxes import PostgresMailboxes
 from hub.adapters.postgres.partners import PostgresPartners
 from hub.adapters.postgres.replays import PostgresReplays
+from hub.domain.circuit import UNKNOWN
 from hub.domain.delivery import Attempt, Conclusion
 from hub.domain.errors import LeaseLost, Unavailable
 from hub.domain.lifecycle import MOVES, State
@@ -386,6 +387,63 @@ async def test_a_conclusion_whose_connection_dies_is_written_by_telling_it_again
         await obstacle.remove()
         assert await conclude(lanes, "anne", lane, [delivered(claim.attempt)]) == []
     assert (await standing(database, name)).state is State.DELIVERED
+
+
+async def test_a_lane_is_offered_first_to_who_may_have_its_connection_still(database: Database) -> None:
+    lanes = PostgresLanes(database, kept=timedelta(seconds=30))
+    await plant(database, range(2))
+    lane, [claim, _] = await take(lanes, "anne")
+    await conclude(lanes, "anne", lane, [delivered(claim.attempt)])
+    assert await lanes.lease("basile", 10, MINUTE) == []
+    [kept] = await lanes.lease("anne", 10, NOW)
+    assert kept.id == lane
+    # Whoever kept it does not come: it has waited long enough for the others.
+    await execute(database, "UPDATE lane SET due_at = clock_timestamp() - interval '1 s'")
+    assert await lease_one(lanes, "basile") == lane
+
+
+async def test_what_is_taken_is_leased_and_claimed_at_once_as_its_endpoint_stands(
+    database: Database, lanes: PostgresLanes
+) -> None:
+    await plant(database, range(30), to=[1, 2, 3])
+    await execute(
+        database,
+        f"UPDATE lane SET at_once = 16 WHERE subscriber = '{subscriber(2)}'",
+        f"UPDATE lane SET failures = 2 WHERE subscriber = '{subscriber(3)}'",
+    )
+    taken = await lanes.take("anne", 10, 10, 20, MINUTE)
+    counts = {one.lane.subscriber: len(one.claims or ()) for one in taken}
+    assert counts == {subscriber(1): UNKNOWN.at_once, subscriber(2): 16, subscriber(3): 1}
+    assert await lanes.take("basile", 10, 10, 20, MINUTE) == []
+
+
+async def test_lanes_that_fail_and_those_that_do_not_are_taken_apart(
+    database: Database, lanes: PostgresLanes
+) -> None:
+    await plant(database, [1], to=range(1, 7))
+    await execute(database, f"UPDATE lane SET failures = 1 WHERE subscriber < '{subscriber(4)}'")
+    taken = await lanes.take("anne", 1, 2, 20, MINUTE)
+    assert sorted(one.lane.standing.fails for one in taken) == [False, True, True]
+    assert len(await lanes.take("anne", 10, 0, 20, MINUTE)) == 2
+
+
+async def test_what_is_to_be_withdrawn_is_not_tried_again(database: Database, lanes: PostgresLanes) -> None:
+    failed, lost, arrived = await plant(database, range(3))
+    lane, claims = await take(lanes, "anne", lease=NOW)
+    await execute(database, "UPDATE delivery SET withdrawing = 'a newer decision'")
+    by_name = {claim.attempt.delivery: claim.attempt for claim in claims}
+    await conclude(lanes, "anne", lane, [waiting(by_name[failed]), delivered(by_name[arrived])])
+    assert await take(lanes, "basile") == (lane, ())
+    assert [(await standing(database, name)).state for name in (failed, lost, arrived)] == [
+        State.WITHDRAWN,
+        State.WITHDRAWN,
+        State.DELIVERED,
+    ]
+    assert (await standing(database, lost)).cause == "hub.perhaps_received"
+    assert sorted(detail for _, _, detail in await journal(database, "delivery.withdrawn")) == [
+        "a newer decision",
+        "a newer decision; hub.perhaps_received",
+    ]
 
 
 # --- two workers that both believe they hold the lane -------------------------------------------------

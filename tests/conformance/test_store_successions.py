@@ -221,8 +221,8 @@ async def test_what_is_registered_for_who_is_succeeded_goes_to_the_successor_und
         (str(subscriber(1)),),
     ]
     assert await journal(database, "delivery.planned") == [
-        (mine, "hub", str(subscriber(2))),
-        (name, "hub", f"{subscriber(1)}, succeeded by {subscriber(2)}"),
+        (mine, "hub", f"{subscriber(2)}, by decision 1 of rule book 7"),
+        (name, "hub", f"{subscriber(1)}, succeeded by {subscriber(2)}, by decision 1 of rule book 7"),
     ]
     assert [claim.sequence for claim in await serve(lanes)] == [1, 2]
 

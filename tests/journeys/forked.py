@@ -29,6 +29,9 @@ def _run(words: list[str], environment: dict[str, str], files: list[int]) -> Non
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     for target, file in enumerate(files, start=1):
         os.dup2(file, target)
+    if coding := environment.get("PYTHONIOENCODING"):
+        for stream in (sys.stdout, sys.stderr):
+            stream.reconfigure(encoding=coding)  # type: ignore[union-attr]
     sys.argv = ["hub", *words]
     code = 0
     try:

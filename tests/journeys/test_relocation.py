@@ -97,6 +97,27 @@ async def in_the_way(world: Stage, table: str) -> AsyncIterator[None]:
         connection.terminate()
 
 
+@asynccontextmanager
+async def nothing_claimed(world: Stage) -> AsyncIterator[None]:
+    """Whoever would claim a row of the running hub's store waits."""
+    dsn = await EmbeddedPostgres(world.folder / "hub" / "postgres").running()
+    assert dsn is not None
+    connection = await asyncpg.connect(dsn)
+    try:
+        await connection.execute(
+            """
+            SELECT pg_advisory_lock(4711);
+            CREATE FUNCTION waits() RETURNS trigger LANGUAGE plpgsql AS
+              'BEGIN PERFORM pg_advisory_xact_lock_shared(4711); RETURN NEW; END';
+            CREATE TRIGGER waits BEFORE UPDATE ON delivery
+              FOR EACH ROW WHEN (NEW.state = 'in_flight') EXECUTE FUNCTION waits()
+            """
+        )
+        yield
+    finally:
+        connection.terminate()
+
+
 async def lived_in(world: Stage) -> None:
     """An embedded hub that is killed while some of what it accepted is undelivered, and some undecided."""
     hub = await world.start()
@@ -116,7 +137,7 @@ async def lived_in(world: Stage) -> None:
         await posted(DELIVERED)
         await at_rest(hub, session)
         await fetched(world)
-        async with in_the_way(world, "attempt"):
+        async with nothing_claimed(world):
             await posted(UNDELIVERED)
             while (await hub.counts(session)).get("submissions.undecided"):
                 await asyncio.sleep(0.05)

@@ -6,10 +6,12 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import UUID
 
+import pytest
 import pytest_asyncio
 import structlog
 from aiokafka import AIOKafkaProducer  # type: ignore[import-untyped]
@@ -17,6 +19,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic  # type: ignore[import-
 
 from hub.adapters.kafka.framing import Framing
 from hub.adapters.kafka.log import KafkaLog
+from hub.adapters.postgres import tray
 from hub.adapters.postgres.ledger import PostgresLedger
 from hub.adapters.postgres.registry import PostgresRegistry
 from hub.adapters.postgres.shelf import PostgresShelf
@@ -229,7 +232,9 @@ async def test_what_is_read_again_is_set_aside_once_and_a_topic_of_another_life_
     await again.log.close()
 
 
-async def test_a_decision_that_an_older_release_could_not_read_is_made_again(journey: Journey) -> None:
+async def test_a_decision_that_an_older_release_could_not_read_is_made_again(
+    journey: Journey, monkeypatch: pytest.MonkeyPatch
+) -> None:
     world = journey.world
     assert (await world.post(offer())).status == 202
     await journey.carry()
@@ -242,11 +247,11 @@ async def test_a_decision_that_an_older_release_could_not_read_is_made_again(jou
     await journey.keep()
     assert [one.reason for one in (await journey.told())["routings"]] == ["unknown_schema"]
     assert await column(world, "SELECT verdict FROM decision") == []
-    # As if it had been received an hour ago: what was received just now may still be on its way.
-    await column(world, "UPDATE submission SET received_at = received_at - interval '1 hour' RETURNING 1")
-    tray = PostgresTray(world.database)
-    assert await RecallRoom(tray, journey.log).find_lost() == 1
-    await tray.close()
+    # What was received just now may still be on its way: here it is not.
+    monkeypatch.setattr(tray, "_LONGEST_ACCEPTANCE", timedelta(0))
+    letters = PostgresTray(world.database)
+    assert await RecallRoom(letters, journey.log).find_lost() == 1
+    await letters.close()
     await journey.carry()
     await journey.decide()
     await journey.register()

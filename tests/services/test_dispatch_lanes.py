@@ -15,7 +15,9 @@ import pytest
 import pytest_asyncio
 
 from hub.adapters.postgres.database import Database
+from hub.adapters.postgres.lane_orders import PostgresLaneOrders
 from hub.adapters.postgres.lanes import PostgresLanes
+from hub.adapters.postgres.partners import PostgresPartners
 from hub.adapters.system.clock import SystemClock
 from hub.domain.delivery import About, Deferred, Delivered, Outcome, Refused
 from hub.domain.partner import Endpoint
@@ -304,6 +306,32 @@ async def test_what_must_arrive_in_order_waits_for_the_first_and_other_procedure
     partners = await world.serve(the_first_waits, all_arrived)
     assert [number for number in partners.arrived[1] if number != 4] == [1, 2, 3]
     assert partners.arrived[1][0] == 4
+
+
+async def test_of_a_partner_that_is_gone_from_the_store_nothing_is_lost(world: World) -> None:
+    """Its lane is closed by what it is tried with, which is nothing; declared again, and opened, it goes on."""
+    await plant(world.database, range(5), to=[1, 2])
+    await execute(world.database, f"DELETE FROM partner WHERE subscriber = '{subscriber(1)}'")
+
+    async def nowhere(number: int, parcels: Sequence[Parcel]) -> Sequence[Outcome]:
+        return [
+            Refused("sftp.settings", About.ENDPOINT) if number == 1 else Delivered("here") for _ in parcels
+        ]
+
+    async def closed() -> bool:
+        return (await world.lane(1))["closed_at"] is not None and (await world.states(2))["delivered"] == 5
+
+    await world.serve(nowhere, closed)
+    states = await world.states(1)
+    assert (states["parked"], states["planned"] + states["waiting"]) == (1, 4)
+    await PostgresPartners(world.database).keep([(partner(1), None, None)])
+    room = PostgresLaneOrders(world.database)
+    await room.open_lane((await world.lane(1))["id"], "jeanne", "declared again")
+
+    async def all_arrived() -> bool:
+        return (await world.states())["delivered"] == 10
+
+    await world.serve(_takes_all, all_arrived)
 
 
 @pytest.mark.parametrize("closes", [False, True], ids=["leaves the order", "closes the procedure"])

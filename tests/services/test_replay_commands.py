@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from typer.testing import CliRunner
@@ -16,6 +17,7 @@ from hub.adapters.postgres.replays import PostgresReplays
 from hub.cli import app, replaying
 from hub.domain.decisions import Recipient, Routed
 from hub.ports.store import TodaysRules
+from hub.telemetry import logs
 from tests.conformance.motion import park, plant
 from tests.conformance.samples import delivery, execute, subscriber
 from tests.conftest import Result, apart
@@ -37,7 +39,9 @@ def told(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call
 
     def run(*words: str, by: str = "jeanne") -> tuple[int, str]:
         monkeypatch.setattr(replaying, "operator", lambda: by)
-        done = CliRunner().invoke(app, list(words))
+        # The test's own process is no command: its logs stay as they are.
+        with patch.object(logs, "configure"):
+            done = CliRunner().invoke(app, list(words))
         assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
         return done.exit_code, done.output
 

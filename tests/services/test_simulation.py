@@ -24,7 +24,7 @@ from tests.conformance.samples import sizes
 from tests.unit.samples import BONNEVILLE, MARIGNIER, MINISTRY, book, procedure, subscription
 
 EVER = (datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC))
-TABLES = ("submission", "decision", "delivery", "attempt", "journal", "tray", "rule_book")
+TABLES = ("submission", "decision", "delivery", "ledger_slip", "journal", "tray", "rule_book")
 
 
 @pytest.fixture

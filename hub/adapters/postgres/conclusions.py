@@ -53,31 +53,26 @@ class _Move(NamedTuple):
     why: str = ""
 
 
-async def write_news(connection: Connection, told: Sequence[Told]) -> list[UUID]:
-    """The deliveries whose news was refused. Under the locks of the lanes."""
-    rows, owners = await _lock_deliveries(connection, told)
+async def write_news(connection: Connection, told: Sequence[Told], owners: Mapping[int, str]) -> list[UUID]:
+    """The deliveries whose news was refused. Under the locks of the lanes, which are these partners'."""
+    rows = await _lock_deliveries(connection, told)
     moves, refused = _judge(rows, owners, told)
     await _write(connection, moves)
     await _count(connection, moves)
-    taken = {made.conclusion.attempt for made in moves}
-    await write_journal(
-        connection,
-        [
-            *map(_line, moves),
-            *(
-                _unheard(rows[attempt.delivery], one.conclusion)
-                for one in told
-                if (attempt := one.conclusion.attempt) not in taken and _was(rows, attempt)
-            ),
-        ],
-    )
+    lines = [_line(made) for made in moves]
+    if refused:
+        taken = {made.conclusion.attempt for made in moves}
+        lines += [
+            _unheard(rows[attempt.delivery], one.conclusion)
+            for one in told
+            if (attempt := one.conclusion.attempt) not in taken and _was(rows, attempt)
+        ]
+    await write_journal(connection, lines)
     return refused
 
 
-async def _lock_deliveries(
-    connection: Connection, told: Sequence[Told]
-) -> tuple[dict[UUID, _Row], dict[int, str]]:
-    """By their names; and whose the lanes are."""
+async def _lock_deliveries(connection: Connection, told: Sequence[Told]) -> dict[UUID, _Row]:
+    """By their names."""
     rows = await connection.fetch(
         """
         SELECT id, submission, state, sending, attempt, subscriber, withdrawing, changed_at, kind,
@@ -88,9 +83,6 @@ async def _lock_deliveries(
         FOR UPDATE
         """,
         [one.conclusion.attempt.delivery for one in told],
-    )
-    owners = await connection.fetch(
-        "SELECT id, subscriber FROM lane WHERE id = ANY($1::bigint[])", list({one.lane for one in told})
     )
     return {
         row["id"]: _Row(
@@ -107,7 +99,7 @@ async def _lock_deliveries(
             row["named"],
         )
         for row in rows
-    }, {row["id"]: row["subscriber"] for row in owners}
+    }
 
 
 def _was(rows: Mapping[UUID, _Row], attempt: Attempt) -> bool:

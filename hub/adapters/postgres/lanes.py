@@ -123,9 +123,9 @@ class PostgresLanes:
 
         async def work(connection: Connection) -> Sequence[UUID]:
             lanes = sorted(page.lane for page in pages)
-            await connection.execute(_LOCK, lanes)
+            owners = {row["id"]: row["subscriber"] for row in await connection.fetch(_LOCK, lanes)}
             told = [Told(page.lane, conclusion) for page in pages for conclusion in page.conclusions]
-            refused = await write_news(connection, told) if told else []
+            refused = await write_news(connection, told, owners) if told else []
             await _give_back(connection, worker, pages, self._kept)
             return refused
 
@@ -246,7 +246,7 @@ def _most(row: asyncpg.Record, page: int) -> int:
     return 1 if standing.fails else min(page, standing.at_once)
 
 
-_LOCK = "SELECT FROM lane WHERE id = ANY($1::bigint[]) ORDER BY id FOR UPDATE"
+_LOCK = "SELECT id, subscriber FROM lane WHERE id = ANY($1::bigint[]) ORDER BY id FOR UPDATE"
 
 _RENEW = """
     WITH held AS MATERIALIZED (
