@@ -33,7 +33,7 @@ from benchmarks.sink import ANSWER, BUSY, Arrival, Sink, check_names, sinking
 from benchmarks.store_costs import costs_between, costs_of
 from hub.domain.decisions import Decision
 
-AT_ONCE = 200
+AT_ONCE = 400
 """Posts under way in the bare loop, and lanes that the hub serves side by side."""
 WORKERS = 2
 """Dispatch roles, each a process: as many as there are cores, as operators start them."""

@@ -44,6 +44,8 @@ from hub.services.parcels import ParcelRoom
 log = structlog.get_logger()
 
 _LARGE = 65_536
+_MOMENT = 0.005
+_SHARE = 4
 _ONE_BY_ONE = 10.0
 """Seconds within which a vendor's lanes come back, one after the other, when one of them was served."""
 
@@ -117,7 +119,7 @@ class DispatchRoom:
 
     # --- taking ---
 
-    async def _take_some(self) -> None:
+    async def _take_some(self, *, waited: bool = False) -> None:
         pace = self._pace
         healthy = min(pace.lanes - len(self._serving) + len(self._failing), pace.taken)
         failing = min(pace.failing - len(self._failing), pace.taken)
@@ -125,6 +127,11 @@ class DispatchRoom:
             self._a_place.clear()
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._a_place.wait(), pace.idle)
+            return
+        if healthy < pace.lanes / _SHARE and not waited:
+            # Nearly all places are taken: a moment more, and one transaction fills several of them.
+            await self._clock.sleep(_MOMENT)
+            await self._take_some(waited=True)
             return
         taken = await self._lanes.take(self._worker, max(healthy, 0), max(failing, 0), pace.page, pace.lease)
         for one in taken:
@@ -135,7 +142,7 @@ class DispatchRoom:
     async def _rest(self, busy: bool) -> None:
         """Until something may be due. While there is work, what comes meanwhile is taken together."""
         if busy:
-            await self._clock.sleep(0.005)
+            await self._clock.sleep(_MOMENT)
             return
         due = await self._lanes.next_due()
         await self._lanes.wait(self._pace.idle if due is None else min(max(due, 0.02), self._pace.idle))
@@ -207,7 +214,11 @@ class DispatchRoom:
 
     async def _page(self, lane: Lane, pace: PartnerPace | None, claims: Sequence[Claim]) -> Page:
         channel = lane.endpoint.channel
-        policies = [self._policies.policy(channel, claim.procedure, pace) for claim in claims]
+        of = {
+            procedure: self._policies.policy(channel, procedure, pace)
+            for procedure in {claim.procedure for claim in claims}
+        }
+        policies = [of[claim.procedure] for claim in claims]
         outcomes = await self._attempt(lane, claims, policies[0]) if claims else ()
         conclusions, refused = hold_back(
             [
