@@ -47,6 +47,8 @@ from hub.wire import rule_book
 from schemas.models.rules import SubscriptionIn
 from tests.ports import free_port
 
+WORKERS = 2
+"""Dispatch roles, each a process: as many as there are cores, as operators start them."""
 PARTNERS = 9_000
 PROCEDURE = "recensementCitoyen"
 SECRET = "whsec_" + "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"

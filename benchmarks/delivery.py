@@ -23,7 +23,7 @@ from random import Random
 from typing import Any
 
 from benchmarks import isolation, latency
-from benchmarks.country import PARTNERS, Country, country
+from benchmarks.country import PARTNERS, WORKERS, Country, country
 from benchmarks.peer import cpu_of
 from benchmarks.registering import family, postmaster
 from benchmarks.routers import peak_of
@@ -35,8 +35,6 @@ from hub.domain.decisions import Decision
 
 AT_ONCE = 400
 """Posts under way in the bare loop, and lanes that the hub serves side by side."""
-WORKERS = 2
-"""Dispatch roles, each a process: as many as there are cores, as operators start them."""
 PATIENCE = 600
 """Seconds without an arrival after which something is wrong."""
 _LOOK = 0.05

@@ -23,7 +23,7 @@ from typing import IO, Any
 from uuid import UUID
 
 from benchmarks import peer
-from benchmarks.country import PARTNERS, Country
+from benchmarks.country import PARTNERS, WORKERS, Country
 from benchmarks.rows import Row, at_least, at_most, measured
 from benchmarks.sink import ANSWER, HANG, HOSTS, Arrival, Sink, check_names
 from hub.adapters.postgres.registry import PostgresRegistry
@@ -159,7 +159,7 @@ async def _through_hub(land: Country, sink: Sink, plan: Plan, case: Case) -> Run
     registry, before = PostgresRegistry(land.database), sink.count()
     case.begin(sink)
     try:
-        async with land.hub("dispatch"):
+        async with land.crew(WORKERS):
             begun, done = time.monotonic() + 0.5, 0
             while done < len(decisions):
                 now = time.monotonic() - begun
@@ -174,7 +174,7 @@ async def _through_hub(land: Country, sink: Sink, plan: Plan, case: Case) -> Run
         sink.heal()
     told = begun, [one.deliveries[0] for one in decisions], sink.arrivals(before)
     # What is left goes out before the next is measured.
-    async with land.hub("dispatch", HUB_RETRY_WAITS="1,1,1,1"):
+    async with land.crew(WORKERS, HUB_RETRY_WAITS="1,1,1,1"):
         while await land.open_deliveries():
             await asyncio.sleep(0.2)
     return told
