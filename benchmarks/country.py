@@ -11,7 +11,7 @@ import asyncio
 import base64
 import json
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -145,17 +145,39 @@ class Country:
         return await self.database.once(ask)
 
     @asynccontextmanager
-    async def crew(self, count: int, **settings: str) -> AsyncIterator[list[Hub]]:
-        """So many dispatch roles that begin together, at the end of this call, with what was planned before."""
+    async def crew(
+        self, count: int, plan: Callable[[], Sequence[tuple[UUID, float]]] | None = None, **settings: str
+    ) -> AsyncIterator[list[Hub]]:
+        """So many dispatch roles that begin together, at the end of this call, with what was planned before. `plan`
+        is asked then: in how many seconds which delivery is due (None: all are)."""
         await self._due("due_at + interval '1 hour'")
         environments = [{**self.environment, **settings, "HUB_PORT": str(free_port())} for _ in range(count)]
         starting = [Hub.start(one, self.folder / "hub.log", "dispatch") for one in environments]
         crew = await asyncio.gather(*starting)
-        await self._due("clock_timestamp()")
+        await (self._due("clock_timestamp()") if plan is None else self._due_by(plan()))
         try:
             yield list(crew)
         finally:
             await asyncio.gather(*(hub.stop() for hub in crew))
+
+    async def _due_by(self, plan: Sequence[tuple[UUID, float]]) -> None:
+        async def put(connection: Connection) -> None:
+            await connection.execute(
+                """
+                UPDATE delivery SET due_at = clock.now + told.seconds * interval '1 s'
+                FROM unnest($1::uuid[], $2::float8[]) AS told (id, seconds), (SELECT clock_timestamp() AS now) AS clock
+                WHERE delivery.id = told.id
+                """,
+                [delivery for delivery, _ in plan],
+                [seconds for _, seconds in plan],
+            )
+            await connection.execute(
+                "UPDATE lane SET due_at = (SELECT min(due_at) FROM delivery WHERE delivery.lane = lane.id)"
+                " WHERE due_at IS NOT NULL"
+            )
+            await connection.execute("NOTIFY lanes")
+
+        await self.database.run(put)
 
     async def _due(self, when: str) -> None:
         async def put(connection: Connection) -> None:

@@ -182,7 +182,7 @@ async def _backlog(short: bool) -> list[Row]:
         decisions = await _planned(land, 2 if short else 22)
         before = sink.count()
         sink.conduct(range(PARTNERS), BUSY)
-        async with land.hub("dispatch") as hub:
+        async with land.crew(WORKERS, HUB_LANES_AT_ONCE=str(AT_ONCE // WORKERS)) as hubs:
             while len({one.partner for one in sink.arrivals(before)}) < PARTNERS:
                 await asyncio.sleep(0.5)
             failed = sink.count() - before
@@ -190,7 +190,7 @@ async def _backlog(short: bool) -> list[Row]:
             healed = time.monotonic()
             while await land.open_deliveries():
                 await asyncio.sleep(1)
-            peak = peak_of(hub.process.pid)
+            peak = sum(peak_of(hub.process.pid) for hub in hubs)
         arrivals = sink.arrivals(before)
     check_names(arrivals)
     good = [one for one in arrivals if one.mode == ANSWER]

@@ -26,12 +26,13 @@ from benchmarks import peer
 from benchmarks.country import PARTNERS, WORKERS, Country
 from benchmarks.rows import Row, at_least, at_most, measured
 from benchmarks.sink import ANSWER, HANG, HOSTS, Arrival, Sink, check_names
-from hub.adapters.postgres.registry import PostgresRegistry
 
 _TICK = 0.02
 _SETTLING = 5.0
 """Seconds at the beginning that are not counted: connections are made, lanes found hanging."""
 _AFTER = 3.0
+_BEFORE = 25.0
+"""Seconds until the first is due: what is planned is written, and the roles have begun."""
 _LIMIT = 30
 """Seconds after which a silent partner is given up, as the hub does."""
 AT_ONCE = 2_500
@@ -152,27 +153,23 @@ def _rows(name: str, without: Seen, with_them: Seen, *, promised: bool) -> list[
 
 
 async def _through_hub(land: Country, sink: Sink, plan: Plan, case: Case) -> Run:
-    """Accepted and decided beforehand; registered when it is due."""
+    """Registered beforehand, and due when it is: registration would take of the same cores, and the rate that this
+    one is a share of was taken without."""
     land.kept.clear()
     decisions = land.decided(await land.accepted(plan.whom))
+    await land.registered(decisions)
     await land.settled()
-    registry, before = PostgresRegistry(land.database), sink.count()
+    names, before = [one.deliveries[0] for one in decisions], sink.count()
     case.begin(sink)
     try:
-        async with land.crew(WORKERS):
-            begun, done = time.monotonic() + 0.5, 0
-            while done < len(decisions):
-                now = time.monotonic() - begun
-                upto = min(len(decisions), int((int(now / _TICK) + 1) * _TICK * plan.rate) if now >= 0 else 0)
-                if upto > done:
-                    await registry.register(decisions[done : min(upto, done + 500)])
-                    done = min(upto, done + 500)
-                else:
-                    await asyncio.sleep(_TICK / 4)
-            await asyncio.sleep(_AFTER)
+        begun = time.monotonic() + _BEFORE
+        due = [(name, plan.due(place)) for place, name in enumerate(names)]
+        async with land.crew(WORKERS, lambda: [(name, begun - time.monotonic() + at) for name, at in due]):
+            length = plan.due(len(names) - 1)
+            await asyncio.sleep(begun + length + _AFTER - time.monotonic())
     finally:
         sink.heal()
-    told = begun, [one.deliveries[0] for one in decisions], sink.arrivals(before)
+    told = begun, names, sink.arrivals(before)
     # What is left goes out before the next is measured.
     async with land.crew(WORKERS, HUB_RETRY_WAITS="1,1,1,1"):
         while await land.open_deliveries():

@@ -1,7 +1,7 @@
 """How an endpoint stands, and what that lets through: the feedback between what a lane tries and what comes of it.
 
 Pure: pages of outcomes come in, a standing and a rest go out. An endpoint proves itself: little goes to it at
-once at first, twice as much after each page that went well, half as much after one that went ill in part. When
+once at first, four times as much after each page that went well, half as much after one that went ill in part. When
 a whole page fails at the endpoint, the circuit is open: the lane rests, as long as the policy's waits say, and
 then one parcel tries it (half-open). So a dead endpoint costs one attempt for each wait, whatever lies behind it.
 
@@ -18,6 +18,7 @@ from datetime import timedelta
 from hub.domain.delivery import About, Conclusion, Deferred, Delivered, Refused
 from hub.domain.retry import Park, RetryPolicy, next_wait
 
+_GROWTH = 4
 UNPROVED = 4
 """Parcels that go at once to an endpoint that has proved nothing yet."""
 
@@ -48,7 +49,7 @@ def next_standing(standing: Standing, conclusions: Sequence[Conclusion], most: i
     if bad:
         return Standing(max(standing.at_once // 2, 1))
     if good:
-        return Standing(min(standing.at_once * 2, most))
+        return Standing(min(standing.at_once * _GROWTH, most))
     return standing
 
 

@@ -44,7 +44,7 @@ from hub.services.parcels import ParcelRoom
 log = structlog.get_logger()
 
 _LARGE = 65_536
-_MOMENT = 0.005
+_MOMENT = 0.01
 _SHARE = 4
 _ONE_BY_ONE = 10.0
 """Seconds within which a vendor's lanes come back, one after the other, when one of them was served."""
