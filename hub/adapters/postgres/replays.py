@@ -13,8 +13,8 @@ from uuid import UUID
 
 import asyncpg
 
+from hub.adapters.postgres.claims import PERHAPS_RECEIVED
 from hub.adapters.postgres.database import Connection, Database
-from hub.adapters.postgres.lanes import PERHAPS_RECEIVED
 from hub.adapters.postgres.redecisions import reroute
 from hub.adapters.postgres.replay_pages import Page, tell
 from hub.adapters.postgres.selecting import fix_items, preview

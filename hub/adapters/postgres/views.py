@@ -13,9 +13,9 @@ from uuid import UUID
 
 import asyncpg
 
+from hub.adapters.postgres.claims import CLAIM_COLUMNS, claim_from
 from hub.adapters.postgres.database import Connection, Database
 from hub.adapters.postgres.gauges import read_gauges
-from hub.adapters.postgres.lanes import CLAIM_COLUMNS, claim_from
 from hub.adapters.postgres.rows import reasons_from_json
 from hub.domain.identity import Subscriber
 from hub.domain.lifecycle import State, sources_of

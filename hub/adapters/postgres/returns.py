@@ -1,0 +1,125 @@
+"""Giving lanes back: when each is due next, and how its endpoint stands.
+
+Business of this file: that a lane with rows has a due time, whoever put rows into it meanwhile. In statements after the
+locks of the lanes, so what was registered before them is seen, and what comes after lowers what is written here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+
+import asyncpg
+
+from hub.adapters.postgres.addresses import REMINDER
+from hub.adapters.postgres.database import Connection
+from hub.ports.store import Page
+
+
+async def give_back(connection: Connection, worker: str, pages: Sequence[Page], kept: timedelta) -> None:
+    """In a statement after the locks. Who lost a lane leaves it to its holder, and only makes sure that the rows it
+    moved are served."""
+    closes = [page.closes or (None, None) for page in pages]
+    woken = await connection.fetchval(
+        _GIVE_BACK,
+        [page.lane for page in pages],
+        [page.rest for page in pages],
+        [page.standing.at_once for page in pages],
+        [page.standing.failures for page in pages],
+        [cause for cause, _ in closes],
+        [delivery for _, delivery in closes],
+        [page.blocked for page in pages],
+        worker,
+        REMINDER,
+        kept,
+    )
+    # Only when it says something: notifying transactions commit one after the other.
+    if woken:
+        await connection.execute("NOTIFY lanes")
+
+
+_GIVE_BACK = """
+    WITH told AS MATERIALIZED (
+        SELECT lane.id, page.*, COALESCE(lane.holder = $8, false) AS held, lane.moves_at,
+               lane.subscriber,
+               lane.left_for, lane.fell_back_at, clock.now,
+               COALESCE(lane.closed_at, CASE WHEN page.cause IS NOT NULL THEN clock.now END) AS closed,
+               CASE WHEN page.rest > interval '0' THEN clock.now + page.rest END AS rests,
+               lane.fell_back_at IS NOT NULL AND page.failures = 0 AND lane.failures > 0 AS recovered
+        FROM unnest($1::bigint[], $2::interval[], $3::integer[], $4::integer[], $5::text[], $6::uuid[],
+                    $7::boolean[]) AS page (lane, rest, at_once, failures, cause, delivery, blocked)
+        JOIN lane ON lane.id = page.lane,
+        (SELECT clock_timestamp() AS now) AS clock
+    ), wake AS MATERIALIZED (
+        SELECT told.*, rows.due_at AS rows_due_at,
+               CASE
+                   WHEN left_for IS NOT NULL AND fell_back_at IS NULL
+                       THEN CASE WHEN rows.due_at IS NOT NULL THEN now END
+                   WHEN moves_at IS NOT NULL THEN succession_wakes(id)
+               END AS moves
+        FROM told LEFT JOIN LATERAL (
+            SELECT CASE
+                WHEN NOT told.blocked OR count(*) = 0 THEN min(due_at)
+                -- By what is still to follow from a channel that was left: nobody wakes this lane for it.
+                WHEN EXISTS (
+                    SELECT FROM lane AS former
+                    WHERE former.subscriber = told.subscriber AND former.left_for = told.id
+                      AND former.fell_back_at IS NULL AND former.due_at IS NOT NULL
+                ) THEN told.now + interval '1 s'
+                ELSE COALESCE(min(due_at) FILTER (WHERE due_at > told.now), told.now + $9::interval)
+            END AS due_at
+            FROM delivery WHERE delivery.lane = told.id AND due_at IS NOT NULL
+        ) AS rows ON true
+    ), given AS (
+        UPDATE lane
+        SET due_at = CASE
+                WHEN NOT held THEN LEAST(lane.due_at, wake.rows_due_at, wake.moves)
+                WHEN wake.rows_due_at IS NULL THEN wake.moves
+                WHEN wake.closed IS NOT NULL THEN LEAST(wake.now + $9::interval, wake.moves)
+                ELSE LEAST(GREATEST(wake.rows_due_at, wake.rests), wake.moves)
+            END,
+            rests_until = CASE WHEN held THEN wake.rests ELSE rests_until END,
+            at_once = CASE WHEN held THEN wake.at_once ELSE lane.at_once END,
+            failures = CASE WHEN held THEN wake.failures ELSE lane.failures END,
+            failing_since = CASE
+                WHEN NOT held THEN failing_since
+                WHEN wake.failures > 0 THEN COALESCE(failing_since, wake.now)
+            END,
+            left_for = CASE WHEN held AND wake.recovered THEN NULL ELSE lane.left_for END,
+            fell_back_at = CASE WHEN held AND wake.recovered THEN NULL ELSE lane.fell_back_at END,
+            keeper = CASE WHEN held THEN $8 ELSE keeper END,
+            kept_until = CASE WHEN held THEN wake.now + $10::interval ELSE kept_until END,
+            closed_at = CASE WHEN held THEN wake.closed ELSE closed_at END,
+            closed_cause = COALESCE(closed_cause, CASE WHEN held THEN wake.cause END),
+            closed_by = COALESCE(closed_by, CASE WHEN held THEN wake.delivery END),
+            lease_until = CASE WHEN held THEN NULL ELSE lease_until END,
+            holder = CASE WHEN held THEN NULL ELSE holder END
+        FROM wake
+        WHERE lane.id = wake.id
+        RETURNING lane.due_at, lane.holder
+    )
+    SELECT count(*) FROM given WHERE holder IS NULL AND due_at <= clock_timestamp()
+"""
+
+
+def is_back(page: Page, locked: Mapping[int, asyncpg.Record], worker: str) -> bool:
+    """Whether its endpoint, which failed, serves again."""
+    row = locked.get(page.lane)
+    return row is not None and row["holder"] == worker and row["failures"] > page.standing.failures == 0
+
+
+async def hurry(connection: Connection, lanes: Sequence[int]) -> None:
+    """What waited for an endpoint that serves again waits no longer: its lane lets through a few at first."""
+    if lanes:
+        await connection.execute(_HURRY, lanes)
+
+
+_HURRY = """
+    WITH theirs AS MATERIALIZED (
+        SELECT id FROM delivery
+        WHERE lane = ANY($1::bigint[]) AND due_at > (SELECT clock_timestamp()) AND state = 'waiting'
+        ORDER BY id
+        FOR UPDATE
+    )
+    UPDATE delivery SET due_at = clock_timestamp() FROM theirs WHERE delivery.id = theirs.id
+"""
