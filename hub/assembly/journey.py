@@ -189,6 +189,7 @@ async def stream_router(
             journal=journal.name,
             flows=flows_kept.name,
             partitions=settings.kafka_partitions,
+            folder=settings.folder / "stream",
             session=settings.kafka_session,
             routing=routed,
             supervision=SupervisionRoom(read_news, settings.silence),

@@ -15,6 +15,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, TypeVar
 
 import faust
@@ -50,16 +51,17 @@ class Brokers:
 @dataclass(frozen=True, slots=True)
 class Hosted:
     """`group` reads the topic `journal`, which has so many `partitions`; `flows` is the compacted topic, with as
-    many, in which the table of flows is kept. A member of the group that says nothing for `session` seconds is
-    dead. `routing` runs until it is stopped. `undress` makes a record of what
-    Kafka has, and `set_aside` is told of one that is no line of the journal: both are asked again while they
-    raise Unavailable or SettingsError. `silent` is told all flows that are, every few minutes."""
+    many, in which the table of flows is kept. `folder` may be made and used. A member of the group that says nothing
+    for `session` seconds is dead. `routing` runs until it is stopped. `undress` makes a record of what Kafka has, and
+    `set_aside` is told of one that is no line of the journal: both are asked again while they raise Unavailable or
+    SettingsError. `silent` is told all flows that are, every few minutes."""
 
     brokers: Brokers
     group: str
     journal: str
     flows: str
     partitions: int
+    folder: Path
     session: float
     routing: Callable[[], Awaitable[None]]
     supervision: SupervisionRoom
@@ -87,6 +89,8 @@ def build(hosted: Hosted) -> faust.App:
         broker_credentials=_credentials(hosted.brokers),
         web_enabled=False,
         store="memory://",
+        # It makes a folder of its own, which stays empty: not where somebody happens to start the hub.
+        datadir=str(hosted.folder),
         autodiscover=False,
         # Topics are made by `hub topics`, all of them in one place.
         topic_allow_declare=False,

@@ -7,6 +7,8 @@ import secrets
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from tempfile import gettempdir
 
 import pytest
 import pytest_asyncio
@@ -58,6 +60,7 @@ class World:
             journal=journal,
             flows=self.flows.name,
             partitions=PARTITIONS,
+            folder=Path(gettempdir()) / "hub-stream",
             session=PACE.session,
             routing=routing,
             supervision=SupervisionRoom(read_news, enough=5),
