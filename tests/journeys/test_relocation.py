@@ -97,25 +97,22 @@ async def in_the_way(world: Stage, table: str) -> AsyncIterator[None]:
         connection.terminate()
 
 
-@asynccontextmanager
-async def nothing_claimed(world: Stage) -> AsyncIterator[None]:
-    """Whoever would claim a row of the running hub's store waits."""
+async def claim_nothing(world: Stage) -> None:
+    """From now on whoever would claim a row of the running hub's store is refused, and holds nothing meanwhile."""
     dsn = await EmbeddedPostgres(world.folder / "hub" / "postgres").running()
     assert dsn is not None
     connection = await asyncpg.connect(dsn)
     try:
         await connection.execute(
             """
-            SELECT pg_advisory_lock(4711);
-            CREATE FUNCTION waits() RETURNS trigger LANGUAGE plpgsql AS
-              'BEGIN PERFORM pg_advisory_xact_lock_shared(4711); RETURN NEW; END';
-            CREATE TRIGGER waits BEFORE UPDATE ON delivery
-              FOR EACH ROW WHEN (NEW.state = 'in_flight') EXECUTE FUNCTION waits()
+            CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+              $$BEGIN RAISE EXCEPTION 'nothing is claimed here'; END$$;
+            CREATE TRIGGER refuse BEFORE UPDATE ON delivery
+              FOR EACH ROW WHEN (NEW.state = 'in_flight') EXECUTE FUNCTION refuse()
             """
         )
-        yield
     finally:
-        connection.terminate()
+        await connection.close()
 
 
 async def lived_in(world: Stage) -> None:
@@ -137,14 +134,14 @@ async def lived_in(world: Stage) -> None:
         await posted(DELIVERED)
         await at_rest(hub, session)
         await fetched(world)
-        async with nothing_claimed(world):
-            await posted(UNDELIVERED)
-            while (await hub.counts(session)).get("submissions.undecided"):
-                await asyncio.sleep(0.05)
-            async with in_the_way(world, "decision"):
-                await posted(UNDECIDED)
-                kill(hub)
-                await hub.process.wait()
+        await claim_nothing(world)
+        await posted(UNDELIVERED)
+        while (await hub.counts(session)).get("submissions.undecided"):
+            await asyncio.sleep(0.05)
+        async with in_the_way(world, "decision"):
+            await posted(UNDECIDED)
+            kill(hub)
+            await hub.process.wait()
 
 
 async def killed_at(
