@@ -290,7 +290,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """A lane that was leased, and what was claimed of it. `claims` is None for a lane that is closed, or
+    """A lane that was leased, and what was claimed of it. `claims` is None for a lane that is closed or left, or
     whose partner has a pace or a maintenance of its own: what of it goes now is asked with `Lanes.claim`."""
 
     lane: Lane
@@ -319,11 +319,8 @@ class Lanes(Protocol):
         endpoint does not fail, and so many whose does (one row of each is claimed, to try). Of each the next due
         rows are claimed, at most `page` and at most as many as its standing lets go at once. In flight from now
         on, for as long as the lane is held; a row that was in flight in an earlier lease is claimed as a new
-        attempt. A row that is to be withdrawn is withdrawn instead. A lane that was left for another, or whose
-        partner is succeeded, gives its rows away instead: to the lane that took over; to the successor's (its
-        channel's; its mailbox's only what a rule wants there), under the same names and the successor's next
-        numbers, due at once there. What lies in the mailbox of who is succeeded moves with it, and lies there
-        or, where the successor is served otherwise, is planned again."""
+        attempt. A row that is to be withdrawn is withdrawn instead. Of a
+        lane that was left for another, or whose partner is succeeded, nothing is claimed here."""
         ...
 
     async def lease(self, worker: str, limit: int, length: timedelta) -> Sequence[Lane]:
@@ -334,8 +331,12 @@ class Lanes(Protocol):
         self, worker: str, lane: int, limit: int, ordered: Collection[str] = (), *, closes: bool = False
     ) -> Sequence[Claim]:
         """Of a lane that `worker` holds, what `take` claims. Of an `ordered` procedure only its first row in
-        motion; `closes`: and not even that while an earlier one is parked. Raises LeaseLost if `worker` does
-        not hold the lane."""
+        motion; `closes`: and not even that while an earlier one is parked. A lane that was left for another,
+        or whose partner is succeeded, gives its rows away instead: to the lane that took over; to the successor's
+        (its channel's; its mailbox's only what a rule wants there), under the same names and the successor's next
+        numbers, due at once there. What lies in the mailbox of who is succeeded moves with it, and lies there or,
+        where the successor is served otherwise, is planned again. Raises LeaseLost if `worker` does not hold the
+        lane."""
         ...
 
     async def renew(self, worker: str, lanes: Sequence[int], length: timedelta) -> set[int]:

@@ -131,6 +131,14 @@ async def test_what_is_in_flight_ends_where_it_is_and_its_failure_goes_by_the_ne
     assert (await standing(database, good)).state is State.DELIVERED
 
 
+async def give_away(lanes: PostgresLanes, worker: str) -> None:
+    """The only lane that is due was left: it is taken without rows, which then move."""
+    [taken] = await lanes.take(worker, 10, 10, 10, MINUTE)
+    assert taken.claims is None
+    assert await lanes.claim(worker, taken.lane.id, 10) == ()
+    await conclude(lanes, worker, taken.lane.id, [])
+
+
 async def test_what_must_arrive_in_order_waits_for_what_is_still_to_follow_from_the_former_channel(
     database: Database, lanes: PostgresLanes
 ) -> None:
@@ -147,7 +155,7 @@ async def test_what_must_arrive_in_order_waits_for_what_is_still_to_follow_from_
     assert due_in is not None
     assert due_in < 2
     await conclude(lanes, "anne", lane, [waiting(claim.attempt, HOUR)])
-    assert await lanes.take("anne", 10, 10, 10, MINUTE) == []
+    await give_away(lanes, "anne")
     arrived = []
     for _ in range(3):
         await execute(database, "UPDATE lane SET due_at = clock_timestamp() WHERE channel = 'webhook'")
@@ -164,7 +172,7 @@ async def test_late_good_news_of_a_worker_that_only_seemed_dead_holds_and_is_of_
     [name] = await plant(database, [1])
     lane, [claim] = await take(lanes, "anne", lease=timedelta(0))
     await switch(database, "mailbox")
-    assert await lanes.take("berta", 10, 10, 10, MINUTE) == []
+    await give_away(lanes, "berta")
     assert await whereabouts(database, [name]) == [("mailbox", "sftp", 1)]
     assert await conclude(lanes, "anne", lane, [delivered(claim.attempt)]) == []
     assert await serve(lanes) == []

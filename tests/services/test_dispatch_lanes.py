@@ -362,6 +362,30 @@ async def test_what_is_parked_where_the_order_matters_says_what_it_means_for_tho
         assert await world.states() == {"parked": 1, "delivered": 2}
 
 
+async def test_a_lane_that_was_left_gives_its_rows_away_in_a_task_of_its_own(world: World) -> None:
+    """Also one that is closed, and whose partner is not to be called now; and nobody else waits for it."""
+    await plant(world.database, range(5), to=[1, 2])
+    await PostgresPartners(world.database).keep([(partner(1, "webhook"), None, None)])
+    later = (datetime.now(UTC) + timedelta(hours=2)).isoformat()
+    await _ask(
+        world, 1, maintenance=[{"from": "2020-01-01T00:00:00+00:00", "until": later, "reason": "essai"}]
+    )
+    await execute(
+        world.database,
+        "UPDATE lane SET closed_at = now(), closed_cause = 'sftp.x' WHERE left_for IS NOT NULL",
+    )
+
+    async def moved() -> bool:
+        found = await rows(
+            world.database,
+            "SELECT 1 FROM delivery JOIN lane ON lane.id = lane WHERE lane.channel = 'webhook'",
+        )
+        return len(found) == 5 and (await world.states(2))["delivered"] == 5
+
+    partners = await world.serve(_takes_all, moved)
+    assert 1 not in partners.visits
+
+
 async def test_a_page_that_cannot_be_written_takes_no_other_with_it(world: World) -> None:
     """A lane's number that no column holds is refused by the database; its neighbour's page is written."""
     await plant(world.database, [1], to=[1])

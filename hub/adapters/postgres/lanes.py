@@ -45,29 +45,18 @@ class PostgresLanes:
     async def take(
         self, worker: str, healthy: int, failing: int, page: int, length: timedelta
     ) -> Sequence[Taken]:
-        async def work(connection: Connection) -> tuple[list[Taken], list[int]]:
+        async def work(connection: Connection) -> list[Taken]:
             rows = await connection.fetch(_LEASE, worker, length, healthy, failing)
-            leaving = [row["id"] for row in rows if row["leaves"]]
-            staying = [row for row in rows if not row["leaves"]]
-            wishes = {row["id"]: _most(row, page) for row in staying if not row["apart"]}
-            claims = await claim_rows(connection, wishes)
+            apart = {row["id"] for row in rows if row["apart"] or row["leaves"]}
+            claims = await claim_rows(
+                connection, {row["id"]: _most(row, page) for row in rows if row["id"] not in apart}
+            )
             return [
-                Taken(_lane(row), None if row["apart"] else tuple(claims.get(row["id"], ())))
-                for row in staying
-            ], leaving
+                Taken(_lane(row), None if row["id"] in apart else tuple(claims.get(row["id"], ())))
+                for row in rows
+            ]
 
-        taken, leaving = await self._database.run(work)
-        for lane in leaving:
-            await self._leave(worker, lane)
-        return taken
-
-    async def _leave(self, worker: str, lane: int) -> None:
-        """Its rows go where they belong now, and the lane is given back."""
-        try:
-            await follow_successor(self._database, worker, lane)
-        except LeaseLost:
-            return
-        await self.conclude(worker, [Page(lane)])
+        return await self._database.run(work)
 
     async def lease(self, worker: str, limit: int, length: timedelta) -> Sequence[Lane]:
         async def work(connection: Connection) -> Sequence[Lane]:
@@ -182,7 +171,7 @@ _LEASE = f"""
            partner.maintenance, lane.failures, lane.at_once, lane.closed_cause, lane.channel AS served,
            clock_timestamp() - LEAST(lane.failing_since, lane.closed_at) AS failing,
            {_LEAVES} AS leaves,
-           lane.closed_at IS NOT NULL OR partner.pace IS NOT NULL  OR partner.maintenance IS NOT NULL AS apart
+           lane.closed_at IS NOT NULL OR partner.pace IS NOT NULL OR partner.maintenance IS NOT NULL AS apart
     FROM leased AS lane {ITS_PARTNER}
     ORDER BY lane.id
 """
@@ -207,10 +196,11 @@ def _lane(row: asyncpg.Record) -> Lane:
         wrapped_key=None if notices else row["secrets_key"],
         standing=_standing(row),
         failing=row["failing"],
-        closed=row["closed_cause"],
+        # What leaves waits for no endpoint, and for nobody's hours.
+        closed=None if row["leaves"] else row["closed_cause"],
         vendor=None if notices else row["vendor"],
-        pace=row["pace"],
-        maintenance=row["maintenance"] or (),
+        pace=None if row["leaves"] else row["pace"],
+        maintenance=() if row["leaves"] else row["maintenance"] or (),
     )
 
 
