@@ -104,6 +104,8 @@ async def test_numbers_tell_what_moved_and_to_whom_and_what_was_withdrawn_expire
     await succeed(database, {1: 2})
     lanes = PostgresLanes(database)
     for leased in await lanes.take("anne", 10, 10, 10, MINUTE):
+        if leased.claims is None:
+            await lanes.claim("anne", leased.lane.id, 10)
         await lanes.conclude("anne", [Page(leased.lane.id)])
     await lanes.close()
     assert [(one.number, one.delivery, one.state, one.moved_to) for one in await all_of(database, 1)] == [
