@@ -41,7 +41,7 @@ from hub.domain.partner import made_up_siret
 from hub.domain.rule_book import Snapshot
 from hub.domain.submission import Accepted, AttachmentFacts, RoutingFacts, StoredAttachment, Submission
 from hub.entrypoints.http.links import Links
-from hub.ports.store import Claim
+from hub.ports.lanes import Claim
 from hub.services.parcels import ParcelRoom
 from hub.wire import rule_book
 from schemas.models.rules import SubscriptionIn

@@ -49,8 +49,9 @@ from hub.domain.partner import made_up_siret
 from hub.domain.rule_book import Snapshot
 from hub.domain.submission import RoutingFacts, Submission
 from hub.domain.territory import Territory
+from hub.ports.lanes import Page
 from hub.ports.log import Topic, places
-from hub.ports.store import Letter, Page
+from hub.ports.outgoing import Letter
 from hub.wire import rule_book, write_decision, write_submission
 from schemas.models.rules import SubscriptionIn
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from hub.adapters.postgres.database import Connection, Database
 from hub.adapters.postgres.migrations import store_id
 from hub.adapters.postgres.relocation import copy_store, held_still
-from hub.ports.store import Letter
+from hub.ports.outgoing import Letter
 from hub.wire import write_submission
 
 

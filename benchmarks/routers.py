@@ -36,7 +36,7 @@ from hub.assembly.roles import settle_memory
 from hub.domain.rule_book import RuleBook
 from hub.domain.territory import Territory
 from hub.ports.log import Topic
-from hub.ports.store import Change, Confirmation
+from hub.ports.rule_books import Change, Confirmation
 from hub.services.library import Library
 from hub.services.routing import RoutingRoom
 from hub.services.shelf import Shelf

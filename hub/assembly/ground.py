@@ -33,11 +33,14 @@ from hub.domain.review import Finding
 from hub.domain.rule_book import RuleBook
 from hub.domain.rules import Subscription, Succession
 from hub.domain.territory import Territory
+from hub.ports.accounts import Ledger
 from hub.ports.alarms import Alarms
 from hub.ports.keyring import Keyring
 from hub.ports.lane_orders import LaneOrders
+from hub.ports.partners import Partners
+from hub.ports.replays import Replays
+from hub.ports.rule_books import Change, Item, ItemKind
 from hub.ports.shelf import ShelfRows
-from hub.ports.store import Change, Item, ItemKind, Ledger, Partners, Replays
 from hub.ports.tokens import Tokens
 from hub.ports.views import ReceivedViews, Views
 from hub.services import declaration

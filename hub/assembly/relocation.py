@@ -30,7 +30,7 @@ from hub.assembly.ground import Ground, given_keyring, ground, has_store
 from hub.assembly.journey import differing_topics, written_topics
 from hub.assembly.objects import claim, known_owner, place_of_files, sealed_files
 from hub.domain.errors import HubError, MissingKey, SettingsError
-from hub.ports.store import Accounts
+from hub.ports.accounts import Accounts
 from hub.services.reconciliation import differences
 from hub.services.relocation import Carried, RelocationRoom
 from hub.settings import Settings

@@ -18,8 +18,8 @@ from hub.cli.shared import instant, moment, on_ground, printable
 from hub.cli.shared import subscriber as named
 from hub.domain.alarms import Alarm
 from hub.domain.ledger import STANDING, Scope, Term, hour_since_epoch
+from hub.ports.accounts import Accounts
 from hub.ports.shelf import Unreadable
-from hub.ports.store import Accounts
 from hub.services.reconciliation import COUNTED, ReconciliationRoom
 
 _MOST_SET_ASIDE = 50

@@ -15,7 +15,7 @@ from hub.cli.shared import Reason, complain, on_ground, printable, say
 from hub.cli.shared import subscriber as named
 from hub.domain.errors import Invalid
 from hub.domain.lifecycle import State
-from hub.ports.store import Rerouted
+from hub.ports.replays import Rerouted
 from hub.ports.views import DeliveryFilter, Grouping
 
 

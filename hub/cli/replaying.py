@@ -30,7 +30,7 @@ from hub.cli.shared import settings as told_settings
 from hub.cli.shared import subscriber as named
 from hub.domain.errors import IllegalMove, Invalid
 from hub.domain.replays import Chosen, ReplayVerb, as_words
-from hub.ports.store import Replay
+from hub.ports.replays import Replay
 from hub.wire import flaws_of, read_order, read_selection
 from schemas.models.questions import ReplayIn, SelectionIn
 

@@ -17,7 +17,7 @@ from hub.domain.errors import LeaseLost, SettingsError, Unavailable
 from hub.ports.clock import Clock
 from hub.ports.deposits import Deposits
 from hub.ports.log import Log, LogReader, Topic
-from hub.ports.store import RuleBooks
+from hub.ports.rule_books import RuleBooks
 from hub.services import registration, routing, shelf
 from hub.services.alarms import AlarmRoom
 from hub.services.deposits import DepositRoom

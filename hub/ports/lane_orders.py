@@ -1,7 +1,7 @@
 """What operators see and say of lanes and of the endpoints behind them.
 
 Business of this port: which lanes are closed or fail, opening one, and times in which a partner is not called.
-Leasing lanes and serving them is `hub.ports.store.Lanes`.
+Leasing lanes and serving them is `hub.ports.lanes.Lanes`.
 """
 
 from __future__ import annotations

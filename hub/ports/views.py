@@ -17,7 +17,7 @@ from hub.domain.decisions import Reason, Verdict
 from hub.domain.identity import Subscriber
 from hub.domain.lifecycle import State
 from hub.domain.submission import RoutingFacts
-from hub.ports.store import Claim
+from hub.ports.lanes import Claim
 
 
 @dataclass(frozen=True, slots=True)

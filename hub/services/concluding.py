@@ -16,7 +16,7 @@ import structlog
 
 from hub.domain.errors import Unavailable
 from hub.ports.clock import Clock
-from hub.ports.store import Lanes, Page
+from hub.ports.lanes import Lanes, Page
 
 log = structlog.get_logger()
 

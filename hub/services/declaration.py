@@ -20,7 +20,8 @@ from hub.domain.identity import Subscriber
 from hub.domain.partner import Partner, is_siret
 from hub.domain.review import Finding, Severity, review
 from hub.domain.rule_book import RuleBook
-from hub.ports.store import Item, ItemKey, ItemKind, KeptPartner, Partners
+from hub.ports.partners import KeptPartner, Partners
+from hub.ports.rule_books import Item, ItemKey, ItemKind
 from hub.services.editions import EditionRoom, Proposal
 from hub.services.partner_flaws import CROWDED, Checks, crowded, flaws_in_pace
 

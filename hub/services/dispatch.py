@@ -37,7 +37,7 @@ from hub.domain.partner import Endpoint
 from hub.domain.retry import Policies, RetryPolicy
 from hub.ports.clock import Clock
 from hub.ports.connector import Connector, Parcel
-from hub.ports.store import Claim, Lane, Lanes, Page, Taken
+from hub.ports.lanes import Claim, Lane, Lanes, Page, Taken
 from hub.services.concluding import ConcludingRoom
 from hub.services.parcels import ParcelRoom
 

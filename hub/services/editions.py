@@ -17,7 +17,7 @@ from typing import Any
 from hub.domain.differences import Difference, between
 from hub.domain.errors import RuleBookError
 from hub.domain.rule_book import RuleBook, Snapshot
-from hub.ports.store import Change, Edition, Item, ItemKey, ItemKind, RuleBooks
+from hub.ports.rule_books import Change, Edition, Item, ItemKey, ItemKind, RuleBooks
 
 Items = Mapping[ItemKey, Item]
 Read = Callable[[RuleBook | None, Change], RuleBook]

@@ -12,7 +12,8 @@ from hub.domain.errors import MissingKey
 from hub.domain.identity import Subscriber
 from hub.domain.partner import Endpoint, Partner
 from hub.ports.keyring import Keyring
-from hub.ports.store import KeptPartner, Lane
+from hub.ports.lanes import Lane
+from hub.ports.partners import KeptPartner
 
 _KEPT = 20_000
 """Endpoints that are remembered: more than a country has partners."""

@@ -18,7 +18,7 @@ from hub.domain.partner import MAILBOX, Endpoint, Partner
 from hub.domain.rule_book import RuleBook
 from hub.domain.rules import Period, Subscription, Succession
 from hub.domain.territory import Place, PlaceType, Territory
-from hub.ports.store import KeptPartner
+from hub.ports.partners import KeptPartner
 from hub.services.listings import ListedPartner, ListedSubscription, ListedSuccession, Listing, Remark
 from hub.services.partner_flaws import CROWDED, Checks, crowded, flaws_in_pace
 

@@ -24,8 +24,8 @@ from hub.domain.facts import Checked, check
 from hub.domain.identity import submission_id
 from hub.domain.submission import Accepted, AttachmentFacts, Conflict, StoredAttachment, Submission
 from hub.ports.attachments import Attachments, StoredFile
+from hub.ports.intake import Intake
 from hub.ports.keyring import DataKey, Keyring
-from hub.ports.store import Intake
 from hub.ports.uploads import Upload
 from hub.services.library import Library
 

@@ -15,7 +15,7 @@ import structlog
 
 from hub.domain.errors import Pruned, RuleBookError, Unavailable
 from hub.domain.rule_book import RuleBook, Snapshot
-from hub.ports.store import Change, RuleBooks
+from hub.ports.rule_books import Change, RuleBooks
 
 _KEPT = 4
 

@@ -18,7 +18,8 @@ from hub.domain.identity import Subscriber
 from hub.domain.partner import MAILBOX, Endpoint, Partner
 from hub.domain.rule_book import RuleBook
 from hub.domain.rules import Period, Subscription, SubscriptionState, Succession
-from hub.ports.store import Change, Item, KeptPartner, Partners, RuleBooks
+from hub.ports.partners import KeptPartner, Partners
+from hub.ports.rule_books import Change, Item, RuleBooks
 from hub.services.endpoints import EndpointRoom
 from hub.services.import_plans import ImportPlan, PartnerStep, plan_import
 from hub.services.listings import Listing

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from hub.domain.submission import RoutingFacts
 from hub.ports.log import Log, Record, Topic
-from hub.ports.store import Journal, News, Tray
+from hub.ports.outgoing import Journal, News, Tray
 
 
 class OutgoingRoom:

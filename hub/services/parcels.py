@@ -24,7 +24,7 @@ from hub.domain.partner import minute_since
 from hub.ports.attachments import Attachments
 from hub.ports.connector import Parcel, ParcelFile
 from hub.ports.keyring import DataKey, Keyring
-from hub.ports.store import Claim
+from hub.ports.lanes import Claim
 
 DESCRIPTION = "submission.json"
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import structlog
 
 from hub.ports.log import Log, Topic
-from hub.ports.store import Tray
+from hub.ports.outgoing import Tray
 from hub.services import registration, routing
 
 log = structlog.get_logger()

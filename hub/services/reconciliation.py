@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from hub.domain.ledger import WHOLE, Scope, hour_since_epoch
-from hub.ports.store import Accounts, DeliveryAccount, Ledger, SubmissionAccount
+from hub.ports.accounts import Accounts, DeliveryAccount, Ledger, SubmissionAccount
 
 RECENT, ENTIRE = "recent", "whole"
 _RECENT_HOURS = 72

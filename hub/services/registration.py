@@ -14,7 +14,7 @@ import structlog
 from hub.domain.decisions import Decision
 from hub.domain.errors import Invalid
 from hub.ports.log import Entry, LogReader, Position, Record, Topic, places
-from hub.ports.store import Registry
+from hub.ports.registry import Registry
 from hub.services.shelf import Shelf, Unread
 
 GROUP = "registration"

@@ -11,7 +11,7 @@ import structlog
 from hub.domain.errors import RuleBookError
 from hub.domain.matching import match
 from hub.ports.clock import Clock
-from hub.ports.store import Replays, TodaysRules
+from hub.ports.replays import Replays, TodaysRules
 from hub.services.library import Library
 
 log = structlog.get_logger()

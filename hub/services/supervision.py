@@ -16,7 +16,7 @@ import structlog
 from hub.domain.ledger import hour_since_epoch
 from hub.domain.silence import expected, noted
 from hub.ports.log import Record
-from hub.ports.store import News
+from hub.ports.outgoing import News
 
 GROUP = "supervision"
 COUNTED = "delivery.planned"

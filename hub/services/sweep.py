@@ -15,7 +15,7 @@ import structlog
 from hub.domain.errors import Unavailable
 from hub.ports.attachments import Attachments
 from hub.ports.deposits import Deposits
-from hub.ports.store import Intake
+from hub.ports.intake import Intake
 from hub.ports.uploads import Uploads
 
 UNNAMED_FOR = timedelta(days=1)

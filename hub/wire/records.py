@@ -13,7 +13,7 @@ from hub.domain.identity import Subscriber
 from hub.domain.matching import Asked
 from hub.domain.submission import AttachmentFacts, RoutingFacts
 from hub.ports.log import Record
-from hub.ports.store import News
+from hub.ports.outgoing import News
 from hub.wire.avro import decode, encode
 from hub.wire.brief import BriefReader, write_brief
 

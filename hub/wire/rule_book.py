@@ -40,7 +40,7 @@ from hub.domain.rules import (
     Transfer,
 )
 from hub.domain.territory import Level, Place, PlaceType, Territory
-from hub.ports.store import Change, Item, ItemKey, ItemKind
+from hub.ports.rule_books import Change, Item, ItemKey, ItemKind
 from schemas.models.rules import (
     ConditionIn,
     ProcedureIn,

@@ -19,7 +19,12 @@ from hub.adapters.postgres.partners import PostgresPartners
 from hub.adapters.postgres.registry import PostgresRegistry
 from hub.adapters.postgres.rule_books import PostgresRuleBooks
 from hub.adapters.postgres.tray import PostgresTray
-from hub.ports.store import Intake, Ledger, Partners, Registry, RuleBooks, Tray
+from hub.ports.accounts import Ledger
+from hub.ports.intake import Intake
+from hub.ports.outgoing import Tray
+from hub.ports.partners import Partners
+from hub.ports.registry import Registry
+from hub.ports.rule_books import RuleBooks
 from tests.conftest import Databases, migrated, quickest
 from tests.debian_postgres import serving
 from tests.kafka.broker import shared

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from hub.domain.errors import Superseded
-from hub.ports.store import Change, Confirmation, Item, ItemKey, ItemKind, RuleBooks
+from hub.ports.rule_books import Change, Confirmation, Item, ItemKey, ItemKind, RuleBooks
 
 SOON = timedelta(milliseconds=200)
 NOTHING = timedelta(0)

@@ -17,7 +17,7 @@ from hub.domain.circuit import UNKNOWN
 from hub.domain.circuit import Standing as Endpoint
 from hub.domain.delivery import Attempt, Conclusion, Deferred, Delivered, Refused
 from hub.domain.lifecycle import State
-from hub.ports.store import Claim, Page
+from hub.ports.lanes import Claim, Page
 from tests.conformance.samples import partner, routed, rows, submission
 
 NOW = timedelta(0)

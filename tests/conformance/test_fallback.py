@@ -24,7 +24,7 @@ from hub.domain.errors import LeaseLost
 from hub.domain.identity import ParcelKind
 from hub.domain.pace import read_pace
 from hub.domain.partner import Endpoint, Partner
-from hub.ports.store import Claim, Page
+from hub.ports.lanes import Claim, Page
 from hub.services.reconciliation import differences
 from tests.conformance.motion import (
     MINUTE,

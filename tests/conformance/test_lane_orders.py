@@ -16,7 +16,7 @@ from hub.domain.lifecycle import State
 from hub.domain.pace import Maintenance
 from hub.domain.partner import Endpoint, Partner
 from hub.ports.lane_orders import LaneFilter
-from hub.ports.store import Page
+from hub.ports.lanes import Page
 from tests.conformance.motion import (
     MINUTE,
     assert_nothing_is_forgotten,

@@ -15,16 +15,10 @@ from hub.adapters.postgres.mailboxes import PostgresMailboxes
 from hub.adapters.postgres.slips import count_registered
 from hub.domain.decisions import SetAside, Unroutable
 from hub.domain.ledger import Scope, Term
-from hub.ports.store import (
-    Accounts,
-    DeliveryAccount,
-    Intake,
-    Ledger,
-    Partners,
-    Registry,
-    StandingAccount,
-    SubmissionAccount,
-)
+from hub.ports.accounts import Accounts, DeliveryAccount, Ledger, StandingAccount, SubmissionAccount
+from hub.ports.intake import Intake
+from hub.ports.partners import Partners
+from hub.ports.registry import Registry
 from hub.services.reconciliation import differences
 from tests.conformance.motion import conclude, delivered, park, plant, refused, take, waiting
 from tests.conformance.samples import (

@@ -16,8 +16,8 @@ from hub.adapters.postgres.numbers import PostgresNumbers
 from hub.adapters.postgres.partners import PostgresPartners
 from hub.adapters.postgres.registry import PostgresRegistry
 from hub.domain.lifecycle import State
+from hub.ports.lanes import Page
 from hub.ports.numbers import Number
-from hub.ports.store import Page
 from tests.conformance.motion import MINUTE, plant
 from tests.conformance.samples import execute, partner, routed, submissions, subscriber
 from tests.conformance.test_store_successions import succeed

@@ -12,7 +12,9 @@ from hub.adapters.postgres.intake import PostgresIntake
 from hub.adapters.postgres.partners import PostgresPartners
 from hub.adapters.postgres.registry import PostgresRegistry
 from hub.domain.errors import Superseded
-from hub.ports.store import Intake, Partners, Registry
+from hub.ports.intake import Intake
+from hub.ports.partners import Partners
+from hub.ports.registry import Registry
 from tests.conformance.samples import (
     WatchedDatabase,
     numbers_by_partner,

@@ -30,7 +30,7 @@ from hub.domain.replays import (
     SubmissionSelection,
     SubmissionState,
 )
-from hub.ports.store import Replay, RulesNow, TodaysRules
+from hub.ports.replays import Replay, RulesNow, TodaysRules
 from tests.conformance.motion import (
     NOW,
     assert_nothing_is_forgotten,

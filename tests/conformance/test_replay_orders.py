@@ -31,7 +31,7 @@ from hub.domain.replays import (
     SubmissionSelection,
     SubmissionState,
 )
-from hub.ports.store import Replay
+from hub.ports.replays import Replay
 from tests.conformance.motion import (
     NOW,
     assert_nothing_is_forgotten,

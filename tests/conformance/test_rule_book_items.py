@@ -14,7 +14,9 @@ import pytest
 from hub.adapters.postgres.database import Database
 from hub.domain.decisions import Decision, SetAside, Unroutable, Verdict
 from hub.domain.errors import Pruned, RuleBookError, Superseded, Unavailable
-from hub.ports.store import Change, Intake, ItemKey, ItemKind, Registry, RuleBooks
+from hub.ports.intake import Intake
+from hub.ports.registry import Registry
+from hub.ports.rule_books import Change, ItemKey, ItemKind, RuleBooks
 from tests.conformance.editions import NOTHING, RULES, in_force, item, newest, publish, publish_change
 from tests.conformance.samples import Obstacle, counted, execute, rows, sizes, stopped_by_a_lock, submission
 

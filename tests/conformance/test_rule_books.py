@@ -10,7 +10,7 @@ import pytest
 
 from hub.adapters.postgres.database import Database
 from hub.domain.errors import Unavailable
-from hub.ports.store import Change, Confirmation, RuleBooks
+from hub.ports.rule_books import Change, Confirmation, RuleBooks
 from tests.conformance.editions import NOTHING, begins, in_force, item, publish
 from tests.conformance.samples import Obstacle, execute, rows, sizes
 

@@ -14,7 +14,9 @@ from hub.adapters.postgres.tray import PostgresTray
 from hub.domain.decisions import Unroutable
 from hub.domain.errors import HubError, Unavailable
 from hub.domain.submission import Accepted, Conflict, RoutingFacts
-from hub.ports.store import Intake, Registry, Tray
+from hub.ports.intake import Intake
+from hub.ports.outgoing import Tray
+from hub.ports.registry import Registry
 from tests.conformance.samples import (
     Obstacle,
     WatchedDatabase,

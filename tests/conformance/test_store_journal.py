@@ -7,7 +7,7 @@ import pytest
 from hub.adapters.postgres.database import Connection, Database
 from hub.adapters.postgres.journal import PostgresJournal
 from hub.adapters.postgres.rows import JournalEntry, write_journal
-from hub.ports.store import Journal
+from hub.ports.outgoing import Journal
 from tests.conformance.motion import plant
 from tests.conformance.samples import subscriber
 

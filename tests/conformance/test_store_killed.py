@@ -12,7 +12,9 @@ import pytest
 
 from hub.adapters.postgres.database import Database
 from hub.domain.submission import Accepted
-from hub.ports.store import Intake, Ledger, Registered, Registry
+from hub.ports.accounts import Ledger
+from hub.ports.intake import Intake
+from hub.ports.registry import Registered, Registry
 from hub.services.reconciliation import differences
 from tests.conformance.samples import Obstacle, numbers_by_partner, routed, rows, sizes, submission
 

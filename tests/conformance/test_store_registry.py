@@ -15,7 +15,10 @@ from hub.adapters.postgres.registry import PostgresRegistry
 from hub.adapters.postgres.rows import recipients_from_json
 from hub.domain.decisions import Routed, SetAside, Unroutable
 from hub.domain.errors import Unavailable
-from hub.ports.store import Intake, Ledger, Partners, Registered, Registry
+from hub.ports.accounts import Ledger
+from hub.ports.intake import Intake
+from hub.ports.partners import Partners
+from hub.ports.registry import Registered, Registry
 from tests.conformance.motion import assert_nothing_is_forgotten, take
 from tests.conformance.samples import (
     Obstacle,

@@ -19,7 +19,7 @@ from hub.domain.delivery import Attempt
 from hub.domain.errors import Invalid, Unavailable
 from hub.domain.lifecycle import IN_MOTION, MOVES, State
 from hub.domain.replays import Chosen, ReplayOrder, Selection
-from hub.ports.store import Replay
+from hub.ports.replays import Replay
 from tests.conformance.motion import (
     NOW,
     assert_nothing_is_forgotten,

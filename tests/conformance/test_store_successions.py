@@ -29,7 +29,8 @@ from hub.domain.errors import LeaseLost, Unavailable
 from hub.domain.ledger import Term
 from hub.domain.lifecycle import State
 from hub.domain.replays import ReplayOrder, Selection
-from hub.ports.store import Change, Claim, Item, ItemKind
+from hub.ports.lanes import Claim
+from hub.ports.rule_books import Change, Item, ItemKind
 from hub.services.reconciliation import differences
 from tests.conformance.motion import (
     MINUTE,

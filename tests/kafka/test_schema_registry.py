@@ -32,7 +32,7 @@ from hub.domain.identity import Subscriber
 from hub.entrypoints.stream import host
 from hub.entrypoints.workers import keep
 from hub.ports.log import Record, Topic
-from hub.ports.store import News
+from hub.ports.outgoing import News
 from hub.settings import Settings
 from hub.wire import read_news, read_unreadable, write_news
 from schemas.avro import published, text

@@ -25,7 +25,7 @@ from hub.domain.errors import Unavailable
 from hub.domain.identity import Subscriber
 from hub.entrypoints import stream
 from hub.ports.log import Record, Topic
-from hub.ports.store import News
+from hub.ports.outgoing import News
 from hub.services.shelf import Shelf, Unread
 from hub.services.supervision import COUNTED, GROUP, Silent, SupervisionRoom
 from hub.wire import read_news, write_news, write_unreadable

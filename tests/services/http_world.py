@@ -46,7 +46,7 @@ from hub.entrypoints.http.limits import Limits
 from hub.entrypoints.http.links import Links
 from hub.entrypoints.http.rooms import Rooms, Vitals
 from hub.entrypoints.http.server import serve
-from hub.ports.store import Change
+from hub.ports.rule_books import Change
 from hub.ports.tokens import OperatorIdentity, PartnerIdentity, Role, SenderIdentity
 from hub.services.intake import IntakeRoom
 from hub.services.library import Library

@@ -28,7 +28,8 @@ from hub.domain.rule_book import RuleBook
 from hub.domain.rules import Subscription, Succession
 from hub.domain.territory import Commune, CommunePart, Departement, Epci, PlaceType, Region, Territory, Zone
 from hub.ports.connector import Surroundings
-from hub.ports.store import Change, Item, ItemKind, Partners, RuleBooks
+from hub.ports.partners import Partners
+from hub.ports.rule_books import Change, Item, ItemKind, RuleBooks
 from hub.services.endpoints import EndpointRoom
 from hub.services.import_plans import ImportPlan
 from hub.services.onboarding import Imported, OnboardingRoom

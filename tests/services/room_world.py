@@ -20,8 +20,10 @@ from hub.domain.delivery import Delivered, Outcome
 from hub.domain.partner import Endpoint
 from hub.domain.retry import Policies
 from hub.ports.connector import Connector, Parcel
+from hub.ports.lanes import Lanes
 from hub.ports.log import Log, Topic
-from hub.ports.store import Lanes, Registry, Tray
+from hub.ports.outgoing import Tray
+from hub.ports.registry import Registry
 from hub.services.dispatch import DispatchRoom, Pace
 from hub.services.outgoing import OutgoingRoom
 from hub.services.registration import RegistrationRoom

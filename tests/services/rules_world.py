@@ -26,7 +26,7 @@ from hub.domain.rule_book import RuleBook
 from hub.domain.submission import Accepted
 from hub.domain.territory import Commune, Departement, Region, Territory, Zone
 from hub.ports.log import Log, Topic
-from hub.ports.store import Change, Item, ItemKey
+from hub.ports.rule_books import Change, Item, ItemKey
 from hub.services.library import Library
 from hub.services.outgoing import OutgoingRoom
 from hub.services.registration import RegistrationRoom

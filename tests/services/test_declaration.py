@@ -19,7 +19,8 @@ from hub.domain.partner import Endpoint, Partner
 from hub.domain.review import Severity
 from hub.domain.rule_book import RuleBook
 from hub.domain.rules import check_procedure
-from hub.ports.store import Item, ItemKey, KeptPartner
+from hub.ports.partners import KeptPartner
+from hub.ports.rule_books import Item, ItemKey
 from hub.services import declaration
 from hub.services.declaration import DeclarationRoom
 from hub.services.editions import EditionRoom

@@ -23,7 +23,7 @@ from hub.domain.delivery import About, Deferred, Delivered, Outcome, Refused
 from hub.domain.partner import Endpoint
 from hub.domain.retry import Policies
 from hub.ports.connector import Parcel
-from hub.ports.store import Claim, Page
+from hub.ports.lanes import Claim, Page
 from hub.services.concluding import ConcludingRoom
 from hub.services.dispatch import DispatchRoom, Pace
 from hub.services.parcels import ParcelRoom

@@ -11,7 +11,7 @@ import pytest
 from hub.adapters.postgres.database import Database
 from hub.adapters.postgres.rule_books import PostgresRuleBooks
 from hub.domain.errors import Pruned, RuleBookError, Superseded
-from hub.ports.store import Change, Item, ItemKey
+from hub.ports.rule_books import Change, Item, ItemKey
 from hub.services.editions import EditionRoom
 from hub.wire import difference, items, read_change
 from schemas.models.rules import ProcedureIn, SubscriptionIn

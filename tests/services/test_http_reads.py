@@ -18,7 +18,7 @@ from hub.adapters.postgres.lanes import PostgresLanes
 from hub.adapters.postgres.rule_books import PostgresRuleBooks
 from hub.domain.delivery import Conclusion, Refused
 from hub.domain.lifecycle import State
-from hub.ports.store import Change, Item, ItemKind
+from hub.ports.rule_books import Change, Item, ItemKind
 from schemas.models.rules import SuccessionIn
 from tests.conformance.motion import conclude
 from tests.conformance.samples import rows

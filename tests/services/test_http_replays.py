@@ -13,7 +13,7 @@ import pytest_asyncio
 from hub.adapters.postgres.replays import PostgresReplays
 from hub.adapters.postgres.rule_books import PostgresRuleBooks
 from hub.domain.errors import RuleBookError
-from hub.ports.store import Change, ItemKind
+from hub.ports.rule_books import Change, ItemKind
 from hub.services.library import Library
 from hub.services.replay import ReplayRoom
 from tests.conformance.motion import park

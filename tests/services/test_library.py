@@ -14,7 +14,7 @@ from hub.adapters.postgres.database import Database
 from hub.adapters.postgres.rule_books import PostgresRuleBooks
 from hub.domain.errors import Pruned, RuleBookError, Unavailable
 from hub.domain.rule_book import RuleBook, Snapshot
-from hub.ports.store import Change, Confirmation, Item, ItemKind
+from hub.ports.rule_books import Change, Confirmation, Item, ItemKind
 from hub.services.library import Library, Missing
 from tests.services.rules_world import COMMUNES, LONG_AGO, Press, partner, read, wish
 

@@ -17,7 +17,7 @@ from hub.adapters.postgres.database import Database
 from hub.adapters.postgres.rule_books import PostgresRuleBooks
 from hub.domain.errors import RuleBookError, Superseded
 from hub.domain.rules import SubscriptionState, Succession
-from hub.ports.store import KeptPartner
+from hub.ports.partners import KeptPartner
 from hub.services.endpoints import EndpointRoom
 from hub.services.onboarding import StateChange
 from hub.wire import midnight

@@ -19,7 +19,7 @@ from hub.domain.identity import Subscriber
 from hub.domain.partner import Endpoint, Partner
 from hub.domain.retry import Policies
 from hub.ports.connector import Parcel
-from hub.ports.store import Claim, Lane
+from hub.ports.lanes import Claim, Lane
 from hub.services.dispatch import DispatchRoom, Pace
 from hub.services.parcels import ParcelRoom
 from tests.conformance.motion import plant

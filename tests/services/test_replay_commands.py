@@ -16,7 +16,7 @@ from hub.adapters.postgres.database import Database
 from hub.adapters.postgres.replays import PostgresReplays
 from hub.cli import app, replaying
 from hub.domain.decisions import Recipient, Routed
-from hub.ports.store import TodaysRules
+from hub.ports.replays import TodaysRules
 from hub.telemetry import logs
 from tests.conformance.motion import park, plant
 from tests.conformance.samples import delivery, execute, subscriber

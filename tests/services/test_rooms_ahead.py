@@ -15,7 +15,7 @@ from hub.domain.errors import Unavailable
 from hub.domain.rule_book import RuleBook, Snapshot
 from hub.domain.submission import RoutingFacts
 from hub.ports.log import Entry, Log, Position, Record, Topic
-from hub.ports.store import Registered, Registry
+from hub.ports.registry import Registered, Registry
 from hub.services.library import Library
 from hub.services.registration import RegistrationRoom
 from hub.services.routing import RoutingRoom

@@ -22,7 +22,7 @@ from hub.domain.errors import RuleBookError, Unavailable
 from hub.domain.rule_book import RuleBook
 from hub.entrypoints import workers
 from hub.ports.log import Record, Topic
-from hub.ports.store import Change, Item, ItemKind
+from hub.ports.rule_books import Change, Item, ItemKind
 from hub.services.library import Library
 from hub.wire import read_decision_record, read_submission_record, write_submission
 from tests.conformance.samples import Obstacle, execute, rows, sizes

@@ -17,7 +17,7 @@ from hub.domain.identity import Subscriber
 from hub.domain.ledger import hour_since_epoch
 from hub.domain.silence import WEEK
 from hub.ports.log import Record, Topic
-from hub.ports.store import News
+from hub.ports.outgoing import News
 from hub.services.outgoing import NewsRoom
 from hub.services.supervision import COUNTED, SupervisionRoom
 from hub.wire import read_news, write_news

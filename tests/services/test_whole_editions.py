@@ -17,7 +17,7 @@ from hub.adapters.postgres.database import Database
 from hub.adapters.postgres.migrations import migrate
 from hub.adapters.postgres.rule_books import PostgresRuleBooks
 from hub.domain.errors import SettingsError
-from hub.ports.store import Change, Item, ItemKind
+from hub.ports.rule_books import Change, Item, ItemKind
 from hub.wire import difference, items
 from schemas.models.rules import ProcedureIn, SubscriptionIn
 from tests.services.rules_world import AT_ONCE, partner, read

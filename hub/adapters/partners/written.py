@@ -21,7 +21,7 @@ from hub.adapters.partners.tables import COLUMNS, defused
 from hub.domain.pace import pace_to_json
 from hub.domain.partner import Partner
 from hub.domain.rules import Subscription, SubscriptionState
-from hub.ports.store import KeptPartner
+from hub.ports.partners import KeptPartner
 from hub.services.onboarding import Exported
 from hub.wire import subscription_in, succession_in
 

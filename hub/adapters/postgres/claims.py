@@ -20,7 +20,7 @@ from hub.domain.identity import ParcelKind, Subscriber
 from hub.domain.ledger import term
 from hub.domain.lifecycle import State, sources_of
 from hub.domain.partner import MAILBOX
-from hub.ports.store import Claim
+from hub.ports.lanes import Claim
 
 CLAIM_COLUMNS = """
     delivery.id, delivery.submission, delivery.subscriber, delivery.sequence, delivery.kind,

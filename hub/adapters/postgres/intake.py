@@ -19,7 +19,7 @@ from hub.domain.submission import Acceptance, Accepted, Conflict, Submission
 
 
 class PostgresIntake:
-    """Implements `hub.ports.store.Intake`."""
+    """Implements `hub.ports.intake.Intake`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

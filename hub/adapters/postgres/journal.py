@@ -13,11 +13,11 @@ import asyncpg
 
 from hub.adapters.postgres.database import Connection, Database
 from hub.domain.identity import Subscriber
-from hub.ports.store import JournalPlace, News
+from hub.ports.outgoing import JournalPlace, News
 
 
 class PostgresJournal:
-    """Implements `hub.ports.store.Journal`."""
+    """Implements `hub.ports.outgoing.Journal`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

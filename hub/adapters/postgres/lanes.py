@@ -29,11 +29,11 @@ from hub.domain.circuit import Standing
 from hub.domain.errors import LeaseLost
 from hub.domain.identity import Subscriber
 from hub.domain.partner import MAILBOX, NOTICE, Endpoint
-from hub.ports.store import Claim, Lane, Page, Taken
+from hub.ports.lanes import Claim, Lane, Page, Taken
 
 
 class PostgresLanes:
-    """Implements `hub.ports.store.Lanes`. A worker's name must be its own: a worker that starts again takes
+    """Implements `hub.ports.lanes.Lanes`. A worker's name must be its own: a worker that starts again takes
     a new one. `close` it, it may hold a connection that listens."""
 
     def __init__(self, database: Database, kept: timedelta = timedelta(0)) -> None:

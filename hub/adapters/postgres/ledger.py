@@ -42,7 +42,7 @@ from hub.domain.ledger import (
     wrapped,
 )
 from hub.domain.lifecycle import State
-from hub.ports.store import Accounts, DeliveryAccount, StandingAccount, SubmissionAccount
+from hub.ports.accounts import Accounts, DeliveryAccount, StandingAccount, SubmissionAccount
 
 # Reading years of submissions takes longer than any other statement of the hub may.
 PATIENCE = 900.0
@@ -52,7 +52,7 @@ _Sides = defaultdict[Bucket, dict[Term, Tally]]
 
 
 class PostgresLedger:
-    """Implements `hub.ports.store.Ledger`."""
+    """Implements `hub.ports.accounts.Ledger`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

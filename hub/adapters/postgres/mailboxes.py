@@ -19,7 +19,7 @@ from hub.domain.lifecycle import State, may_move
 
 
 class PostgresMailboxes:
-    """Implements `hub.ports.store.Mailboxes`."""
+    """Implements `hub.ports.mailboxes.Mailboxes`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -18,13 +18,13 @@ from hub.domain.errors import Superseded
 from hub.domain.identity import Subscriber
 from hub.domain.pace import pace_to_json, read_pace
 from hub.domain.partner import Endpoint, Partner
-from hub.ports.store import KeptPartner
+from hub.ports.partners import KeptPartner
 
 _COLUMNS = "subscriber, name, channel, settings, secrets, secrets_key, vendor, pace"
 
 
 class PostgresPartners:
-    """Implements `hub.ports.store.Partners`."""
+    """Implements `hub.ports.partners.Partners`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -36,7 +36,7 @@ from hub.domain.identity import ParcelKind, Subscriber
 from hub.domain.lifecycle import State
 from hub.domain.redecision import Fresh, Heir, Redecision, Registered, redecide
 from hub.domain.submission import RoutingFacts
-from hub.ports.store import Rerouted, TodaysRules
+from hub.ports.replays import Rerouted, TodaysRules
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,14 +22,14 @@ from hub.adapters.postgres.slips import Entry, count
 from hub.domain.decisions import FIRST, Decision
 from hub.domain.lifecycle import State
 from hub.domain.redecision import ENDED
-from hub.ports.store import Registered
+from hub.ports.registry import Registered
 
 _Key = tuple[UUID, int]
 """A decision's name: its submission and its number."""
 
 
 class PostgresRegistry:
-    """Implements `hub.ports.store.Registry`."""
+    """Implements `hub.ports.registry.Registry`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -23,7 +23,7 @@ from hub.adapters.postgres.database import OwnConnection, connect, served
 from hub.adapters.postgres.ledger import read_accounts
 from hub.adapters.postgres.migrations import migrate
 from hub.domain.errors import SettingsError, Unavailable
-from hub.ports.store import Accounts
+from hub.ports.accounts import Accounts
 
 # What a journey left in the store's own log goes with it, or is carried anew by another log.
 LOG = frozenset({"log_partition", "log_record", "log_group"})

@@ -21,7 +21,7 @@ from hub.adapters.postgres.sendings import Locked, lock_deliveries, plan_again
 from hub.domain.lifecycle import State, may_move
 from hub.domain.redecision import Redecision
 from hub.domain.replays import ReplayState
-from hub.ports.store import TodaysRules
+from hub.ports.replays import TodaysRules
 
 
 async def tell(connection: Connection, replay: UUID, operator: str, word: str, more: str = "") -> None:

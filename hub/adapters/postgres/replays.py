@@ -32,11 +32,11 @@ from hub.domain.replays import (
     from_words,
     turned,
 )
-from hub.ports.store import Disclosure, Preview, Replay, Rerouted, RulesNow
+from hub.ports.replays import Disclosure, Preview, Replay, Rerouted, RulesNow
 
 
 class PostgresReplays:
-    """Implements `hub.ports.store.Replays`."""
+    """Implements `hub.ports.replays.Replays`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

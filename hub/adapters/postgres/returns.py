@@ -13,7 +13,7 @@ import asyncpg
 
 from hub.adapters.postgres.addresses import REMINDER
 from hub.adapters.postgres.database import Connection
-from hub.ports.store import Page
+from hub.ports.lanes import Page
 
 
 async def give_back(connection: Connection, worker: str, pages: Sequence[Page], kept: timedelta) -> None:

@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from hub.adapters.postgres.database import Connection, Database
 from hub.domain.errors import Pruned, RuleBookError, Superseded
-from hub.ports.store import Change, Confirmation, Edition, Item, ItemKey, ItemKind
+from hub.ports.rule_books import Change, Confirmation, Edition, Item, ItemKey, ItemKind
 
 Element = TypeVar("Element")
 
@@ -30,7 +30,7 @@ _BATCH = 5_000
 
 
 class PostgresRuleBooks:
-    """Implements `hub.ports.store.RuleBooks`."""
+    """Implements `hub.ports.rule_books.RuleBooks`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

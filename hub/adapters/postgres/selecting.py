@@ -12,7 +12,7 @@ from uuid import UUID
 from hub.adapters.postgres.database import Connection
 from hub.domain.lifecycle import IN_MOTION
 from hub.domain.replays import Chosen, Selection, SubmissionSelection
-from hub.ports.store import Preview
+from hub.ports.replays import Preview
 
 Wish = tuple[str, object]
 """A condition with a place for its parameter, and the parameter; None: it is not wished for."""

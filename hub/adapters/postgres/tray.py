@@ -14,11 +14,11 @@ import asyncpg
 from hub.adapters.postgres.database import Bell, Connection, Database
 from hub.adapters.postgres.rows import attachment_facts_from_json
 from hub.domain.submission import RoutingFacts
-from hub.ports.store import Letter
+from hub.ports.outgoing import Letter
 
 
 class PostgresTray:
-    """Implements `hub.ports.store.Tray`. `close` it, it may hold a connection that listens."""
+    """Implements `hub.ports.outgoing.Tray`. `close` it, it may hold a connection that listens."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -18,7 +18,7 @@ from hub.adapters.postgres.openings import look_again, open_lanes
 from hub.adapters.postgres.rows import JournalEntry, texts, write_journal
 from hub.domain.pace import pace_to_json
 from hub.domain.partner import MAILBOX, NOTICE
-from hub.ports.store import KeptPartner
+from hub.ports.partners import KeptPartner
 
 
 class Turn(NamedTuple):

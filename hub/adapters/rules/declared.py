@@ -22,7 +22,7 @@ from hub.domain.identity import Subscriber
 from hub.domain.partner import Endpoint, Partner
 from hub.domain.rule_book import RuleBook
 from hub.domain.territory import Territory
-from hub.ports.store import Item, ItemKey
+from hub.ports.rule_books import Item, ItemKey
 from hub.wire import items, rule_book
 from hub.wire.partners import pace
 from schemas.models.partners import PartnersFile

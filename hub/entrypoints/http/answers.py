@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from hub.domain.replays import as_words
 from hub.ports.connector import Parcel
-from hub.ports.store import Disclosure, Replay
+from hub.ports.replays import Disclosure, Replay
 from hub.ports.tokens import Identity, OperatorIdentity
 from hub.ports.views import AttemptView, DeliveryView, SubmissionView
 from schemas.models.answers import (

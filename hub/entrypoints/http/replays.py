@@ -19,7 +19,7 @@ from hub.entrypoints.http.description import body_of, problems
 from hub.entrypoints.http.problems import Problem, not_found
 from hub.entrypoints.http.receiving import JSON
 from hub.entrypoints.http.rooms import InRooms, Rooms
-from hub.ports.store import Replay
+from hub.ports.replays import Replay
 from hub.ports.tokens import OperatorIdentity
 from hub.wire import read_id, read_json, read_order, read_selection
 from schemas.models.answers import (

@@ -14,9 +14,10 @@ from hub.entrypoints.http.measures import Measures
 from hub.ports.attachments import Attachments
 from hub.ports.clock import Clock
 from hub.ports.lane_orders import LaneOrders
+from hub.ports.mailboxes import Mailboxes
 from hub.ports.numbers import Numbers
 from hub.ports.reads import Reads
-from hub.ports.store import Mailboxes, Replays
+from hub.ports.replays import Replays
 from hub.ports.tokens import Tokens
 from hub.ports.views import Views
 from hub.services.intake import IntakeRoom
