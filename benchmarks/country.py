@@ -20,6 +20,7 @@ from typing import Any
 from uuid import UUID
 
 import routing_rules
+from benchmarks.posts import PROCEDURE
 from benchmarks.routers import territory
 from benchmarks.sink import Arrival, Sink
 from connectors import webhook
@@ -50,7 +51,6 @@ from tests.ports import free_port
 WORKERS = 2
 """Dispatch roles, each a process: as many as there are cores, as operators start them."""
 PARTNERS = 9_000
-PROCEDURE = "recensementCitoyen"
 SECRET = "whsec_" + "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 Post = tuple[str, dict[str, str], bytes]
 """Address, headers and body of a request."""

@@ -8,7 +8,6 @@ process of its own, over HTTP, to mailboxes (so that no partner's server is meas
 from __future__ import annotations
 
 import asyncio
-import base64
 import hashlib
 import importlib.util
 import json
@@ -25,6 +24,7 @@ from typing import Any, TypeVar
 import aiohttp
 
 from benchmarks.kept import kept_bytes, record_bytes, relocated_in
+from benchmarks.posts import PROCEDURE, form
 from benchmarks.rows import Row, at_most, measured, run
 from demo.hub import Hub
 from hub.adapters.keys.local import LocalKeyring
@@ -56,7 +56,6 @@ from hub.wire import rule_book, write_decision, write_submission
 from schemas.models.rules import SubscriptionIn
 
 PAGE = 500
-PROCEDURE = "recensementCitoyen"
 GIGABYTE = 10**9
 
 Item = TypeVar("Item")
@@ -301,31 +300,12 @@ async def _post_all(session: aiohttp.ClientSession, url: str, communes: Sequence
     async def clerk() -> None:
         for number in numbers:
             async with session.post(
-                f"{url}/v1/submissions", json=_form(number, communes[number % len(communes)])
+                f"{url}/v1/submissions", json=form(f"B-{number}", communes[number % len(communes)])
             ) as answer:
                 if answer.status != 202:
                     raise RuntimeError(f"a post answered {answer.status}")
 
     await asyncio.gather(*(clerk() for _ in range(16)))
-
-
-def _form(number: int, commune: str) -> dict[str, Any]:
-    content = f"<demande numero='{number}'>{'x' * 900}</demande>".encode()
-    return {
-        "external_id": f"B-{number}",
-        "procedure": PROCEDURE,
-        "facts": {"commune_residence": commune},
-        "attachments": [
-            {
-                "name": "demande.xml",
-                "type": "formulaire",
-                "media_type": "application/xml",
-                "size": len(content),
-                "sha256": hashlib.sha256(content).hexdigest(),
-                "content": base64.b64encode(content).decode(),
-            }
-        ],
-    }
 
 
 async def _upload(session: aiohttp.ClientSession, url: str) -> float:

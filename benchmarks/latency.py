@@ -6,16 +6,14 @@ How long it took is counted from when it was due to be posted to its arrival at 
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
 import time
 from collections.abc import Mapping
-from typing import Any
 from uuid import UUID
 
 import aiohttp
 
-from benchmarks.country import PARTNERS, PROCEDURE, Country
+from benchmarks.country import PARTNERS, Country
+from benchmarks.posts import PROCEDURE, form
 from benchmarks.rows import Row, at_most, measured
 from benchmarks.sink import Sink, check_names
 from demo.hub import Hub
@@ -74,7 +72,7 @@ async def post_all(
 
     async def post(number: int, at: float) -> None:
         commune, _ = land.partners[partner_of(number)]
-        async with session.post(f"{url}/v1/submissions", json=form(number, commune)) as answer:
+        async with session.post(f"{url}/v1/submissions", json=form(f"L-{number}", commune)) as answer:
             if answer.status != 202:
                 raise RuntimeError(f"a post was answered {answer.status}")
         found[name_of(land, number, partner_of(number))] = at
@@ -95,22 +93,3 @@ def name_of(land: Country, number: int, partner: int) -> UUID:
     """Of the delivery of the `number`-th post."""
     _, subscriber = land.partners[partner]
     return delivery_id(submission_id(_SENDER, f"L-{number}"), subscriber, ParcelKind.SUBMISSION, 1)
-
-
-def form(number: int, commune: str) -> dict[str, Any]:
-    content = f"<demande numero='{number}'>{'x' * 900}</demande>".encode()
-    return {
-        "external_id": f"L-{number}",
-        "procedure": PROCEDURE,
-        "facts": {"commune_residence": commune},
-        "attachments": [
-            {
-                "name": "demande.xml",
-                "type": "formulaire",
-                "media_type": "application/xml",
-                "size": len(content),
-                "sha256": hashlib.sha256(content).hexdigest(),
-                "content": base64.b64encode(content).decode(),
-            }
-        ],
-    }

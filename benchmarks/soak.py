@@ -22,8 +22,9 @@ from uuid import UUID
 
 import aiohttp
 
-from benchmarks.country import PARTNERS, PROCEDURE, Country, country
+from benchmarks.country import PARTNERS, Country, country
 from benchmarks.latency import embedded, name_of, partner_of, post_all
+from benchmarks.posts import PROCEDURE
 from benchmarks.rows import Row, at_most, finish, measured
 from benchmarks.sink import ANSWER, BUSY, HANG, Arrival, check_names, sinking
 

@@ -14,9 +14,11 @@ import pytest_asyncio
 
 from hub.adapters.postgres.database import Database
 from hub.adapters.postgres.intake import PostgresIntake
+from hub.adapters.postgres.lanes import PostgresLanes
 from hub.adapters.postgres.ledger import PostgresLedger
 from hub.adapters.postgres.partners import PostgresPartners
 from hub.adapters.postgres.registry import PostgresRegistry
+from hub.adapters.postgres.replays import PostgresReplays
 from hub.adapters.postgres.rule_books import PostgresRuleBooks
 from hub.adapters.postgres.tray import PostgresTray
 from hub.ports.accounts import Ledger
@@ -25,6 +27,7 @@ from hub.ports.outgoing import Tray
 from hub.ports.partners import Partners
 from hub.ports.registry import Registry
 from hub.ports.rule_books import RuleBooks
+from tests.conformance.motion import assert_nothing_is_forgotten
 from tests.conftest import Databases, migrated, quickest
 from tests.debian_postgres import serving
 from tests.kafka.broker import shared
@@ -84,6 +87,21 @@ async def tray(database: Database) -> AsyncIterator[Tray]:
     tray = PostgresTray(database)
     yield tray
     await tray.close()
+
+
+@pytest_asyncio.fixture
+async def lanes(database: Database) -> AsyncIterator[PostgresLanes]:
+    """Whatever a test did with them, none may be forgotten."""
+    lanes = PostgresLanes(database)
+    yield lanes
+    await lanes.close()
+    await assert_nothing_is_forgotten(database)
+
+
+@pytest_asyncio.fixture
+async def replays(database: Database) -> AsyncIterator[PostgresReplays]:
+    yield PostgresReplays(database)
+    await assert_nothing_is_forgotten(database)
 
 
 @pytest.fixture

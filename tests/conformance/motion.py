@@ -10,6 +10,7 @@ from uuid import UUID
 from hub.adapters.postgres.database import Database
 from hub.adapters.postgres.intake import PostgresIntake
 from hub.adapters.postgres.lanes import PostgresLanes
+from hub.adapters.postgres.ledger import PostgresLedger
 from hub.adapters.postgres.partners import PostgresPartners
 from hub.adapters.postgres.registry import PostgresRegistry
 from hub.adapters.postgres.views import PostgresViews
@@ -18,7 +19,8 @@ from hub.domain.circuit import Standing as Endpoint
 from hub.domain.delivery import Attempt, Conclusion, Deferred, Delivered, Refused
 from hub.domain.lifecycle import State
 from hub.ports.lanes import Claim, Page
-from tests.conformance.samples import partner, routed, rows, submission
+from hub.services.reconciliation import differences
+from tests.conformance.samples import numbers_by_partner, partner, routed, rows, submission
 
 NOW = timedelta(0)
 MINUTE = timedelta(minutes=1)
@@ -144,6 +146,14 @@ async def journal(database: Database, event: str) -> list[tuple[UUID, str, str]]
         database, "SELECT delivery, actor, detail FROM journal WHERE event = $1 ORDER BY id", event
     )
     return [(row["delivery"], row["actor"], row["detail"]) for row in found]
+
+
+async def assert_sound(database: Database) -> None:
+    """Nothing forgotten, no gap in anybody's numbers, and the accounts balance."""
+    await assert_nothing_is_forgotten(database)
+    for numbers in (await numbers_by_partner(database)).values():
+        assert numbers == list(range(1, len(numbers) + 1))
+    assert differences(await PostgresLedger(database).accounts()) == []
 
 
 async def assert_nothing_is_forgotten(database: Database) -> None:

@@ -17,7 +17,6 @@ from hub.adapters.postgres.addresses import Wanted, find_addresses, lock_lanes, 
 from hub.adapters.postgres.database import Connection, Database
 from hub.adapters.postgres.intake import PostgresIntake
 from hub.adapters.postgres.lanes import PostgresLanes
-from hub.adapters.postgres.ledger import PostgresLedger
 from hub.adapters.postgres.partners import PostgresPartners
 from hub.adapters.postgres.registry import PostgresRegistry
 from hub.domain.circuit import Standing
@@ -25,10 +24,9 @@ from hub.domain.lifecycle import State
 from hub.domain.pace import read_pace
 from hub.domain.partner import Endpoint, Partner
 from hub.ports.lanes import Claim, Page
-from hub.services.reconciliation import differences
 from tests.conformance.motion import (
     MINUTE,
-    assert_nothing_is_forgotten,
+    assert_sound,
     attempts,
     conclude,
     delivered,
@@ -55,14 +53,9 @@ HOUR = timedelta(hours=1)
 
 
 @pytest_asyncio.fixture
-async def lanes(database: Database) -> AsyncIterator[PostgresLanes]:
-    lanes = PostgresLanes(database)
+async def lanes(database: Database, lanes: PostgresLanes) -> AsyncIterator[PostgresLanes]:
     yield lanes
-    await lanes.close()
-    await assert_nothing_is_forgotten(database)
-    assert differences(await PostgresLedger(database).accounts()) == []
-    for numbers in (await numbers_by_partner(database)).values():
-        assert numbers == list(range(1, len(numbers) + 1))
+    await assert_sound(database)
 
 
 async def switch(database: Database, channel: str, number: int = 1, **settings: object) -> None:
@@ -297,7 +290,7 @@ async def test_switching_falling_back_registering_and_serving_at_once_loses_noth
     found = await rows(database, "SELECT state, count(*) AS many FROM delivery GROUP BY state")
     assert [tuple(row) for row in found] == [("delivered", 120)]
     assert all(numbers == list(range(1, 61)) for numbers in (await numbers_by_partner(database)).values())
-    await assert_nothing_is_forgotten(database)
+    await assert_sound(database)
     await lanes.close()
     assert await database.deadlocks() == 0
 

@@ -28,7 +28,6 @@ from hub.ports.lanes import Claim, Page
 from hub.services.reconciliation import differences
 from tests.conformance.motion import (
     MINUTE,
-    assert_nothing_is_forgotten,
     conclude,
     delivered,
     journal,
@@ -41,11 +40,8 @@ NOTICE = {"host": "smtp.essai.test", "sender": "hub@essai.test", "recipients": [
 
 
 @pytest_asyncio.fixture
-async def lanes(database: Database) -> AsyncIterator[PostgresLanes]:
-    lanes = PostgresLanes(database)
+async def lanes(database: Database, lanes: PostgresLanes) -> AsyncIterator[PostgresLanes]:
     yield lanes
-    await lanes.close()
-    await assert_nothing_is_forgotten(database)
     assert differences(await PostgresLedger(database).accounts()) == []
 
 

@@ -4,14 +4,13 @@ death of whoever carries them out."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-import pytest_asyncio
 
 from hub.adapters.postgres.database import Database
 from hub.adapters.postgres.intake import PostgresIntake
@@ -34,7 +33,6 @@ from hub.domain.replays import (
 from hub.ports.replays import Replay
 from tests.conformance.motion import (
     NOW,
-    assert_nothing_is_forgotten,
     conclude,
     delivered,
     journal,
@@ -55,12 +53,6 @@ from tests.conformance.samples import (
     submissions,
     subscriber,
 )
-
-
-@pytest_asyncio.fixture
-async def replays(database: Database) -> AsyncIterator[PostgresReplays]:
-    yield PostgresReplays(database)
-    await assert_nothing_is_forgotten(database)
 
 
 def ordered(selection: Chosen | None = None, **more: Any) -> ReplayOrder:

@@ -52,14 +52,6 @@ from tests.conformance.samples import (
 HOUR = timedelta(hours=1)
 
 
-@pytest_asyncio.fixture
-async def lanes(database: Database) -> AsyncIterator[PostgresLanes]:
-    lanes = PostgresLanes(database)
-    yield lanes
-    await lanes.close()
-    await assert_nothing_is_forgotten(database)
-
-
 # --- leasing ------------------------------------------------------------------------------------------
 
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-import pytest_asyncio
 
 from hub.adapters.postgres.database import Database
 from hub.adapters.postgres.lanes import PostgresLanes
@@ -37,12 +35,6 @@ from tests.conformance.motion import (
 from tests.conformance.samples import Obstacle, execute, rows, submission, subscriber
 
 PARKED = Selection()
-
-
-@pytest_asyncio.fixture
-async def replays(database: Database) -> AsyncIterator[PostgresReplays]:
-    yield PostgresReplays(database)
-    await assert_nothing_is_forgotten(database)
 
 
 def _ordered(selection: Chosen = PARKED, **more: Any) -> ReplayOrder:

@@ -17,7 +17,6 @@ from hub.adapters.postgres import succession
 from hub.adapters.postgres.database import Database
 from hub.adapters.postgres.intake import PostgresIntake
 from hub.adapters.postgres.lanes import PostgresLanes
-from hub.adapters.postgres.ledger import PostgresLedger
 from hub.adapters.postgres.mailboxes import PostgresMailboxes
 from hub.adapters.postgres.partners import PostgresPartners
 from hub.adapters.postgres.registry import PostgresRegistry
@@ -31,11 +30,10 @@ from hub.domain.lifecycle import State
 from hub.domain.replays import ReplayOrder, Selection
 from hub.ports.lanes import Claim
 from hub.ports.rule_books import Change, Item, ItemKind
-from hub.services.reconciliation import differences
 from tests.conformance.motion import (
     MINUTE,
     NOW,
-    assert_nothing_is_forgotten,
+    assert_sound,
     attempts,
     conclude,
     delivered,
@@ -65,20 +63,9 @@ HOUR = timedelta(hours=1)
 
 
 @pytest_asyncio.fixture
-async def lanes(database: Database) -> AsyncIterator[PostgresLanes]:
-    lanes = PostgresLanes(database)
+async def lanes(database: Database, lanes: PostgresLanes) -> AsyncIterator[PostgresLanes]:
     yield lanes
-    await lanes.close()
     await assert_sound(database)
-
-
-async def assert_sound(database: Database) -> None:
-    """Nothing forgotten, no gap in anybody's numbers, and the accounts balance."""
-    await assert_nothing_is_forgotten(database)
-    for numbers in (await numbers_by_partner(database)).values():
-        assert numbers == list(range(1, len(numbers) + 1))
-    accounts = await PostgresLedger(database).accounts()
-    assert differences(accounts) == []
 
 
 async def read(database: Database, query: str) -> list[tuple[object, ...]]:
