@@ -158,7 +158,8 @@ async def assert_sound(database: Database) -> None:
 
 async def assert_nothing_is_forgotten(database: Database) -> None:
     """Every row in motion has a due time and lies in a lane that wakes for it: not later than the row is
-    due, or, while a worker holds the lane, at the end of its lease, or when the lane has rested."""
+    due, or, while a worker holds the lane, at the end of its lease, or when the lane has rested; a closed one within a
+    day."""
     wrong = await rows(
         database,
         """
@@ -166,7 +167,8 @@ async def assert_nothing_is_forgotten(database: Database) -> None:
         FROM delivery LEFT JOIN lane ON lane.id = delivery.lane
         WHERE (delivery.state IN ('planned', 'in_flight', 'waiting')
                AND (delivery.due_at IS NULL OR lane.due_at IS NULL
-                    OR lane.due_at > GREATEST(delivery.due_at, lane.lease_until, lane.rests_until)))
+                    OR lane.due_at > GREATEST(delivery.due_at, lane.lease_until, lane.rests_until,
+                        CASE WHEN lane.closed_at IS NOT NULL THEN clock_timestamp() + interval '1 day' END)))
            OR (delivery.state NOT IN ('planned', 'in_flight', 'waiting') AND delivery.due_at IS NOT NULL)
         """,
     )

@@ -31,6 +31,7 @@ from tests.conformance.motion import (
     conclude,
     delivered,
     journal,
+    lane_due_in,
     refused,
     waiting,
 )
@@ -201,6 +202,27 @@ async def test_a_switch_while_it_fell_back_goes_on_by_the_new_channel(
         await conclude(lanes, "berta", one_lane.lane.id, [delivered(claim.attempt) for claim in claims])
     await serve(lanes)
     assert await by_lane(database) == {"sftp": [1, 3], "mailbox": [2], "notice": [-1]}
+
+
+async def test_a_closed_lane_is_looked_at_when_it_is_to_fall_back_if_that_is_before_its_daily_reminder(
+    database: Database, lanes: PostgresLanes
+) -> None:
+    for number, after, due_in in ((1, 3600, 3600), (2, 7 * 86400, 86400)):
+        told = read_pace({"fallback": {"after": after}})
+        one = Partner(subscriber(number), "Mairie", Endpoint("webhook", {}), None, told)
+        await PostgresPartners(database).keep([(one, None, None)])
+        await PostgresIntake(database).accept([submission(number)])
+        await PostgresRegistry(database).register([routed(number, [number])])
+        [lane] = await lanes.lease("anne", 10, MINUTE)
+        [claim] = await lanes.claim("anne", lane.id, 1)
+        refusal = refused(claim.attempt, "webhook.http_401")
+        page = Page(
+            lane.id, (refusal,), standing=Standing(1, 1), closes=("webhook.http_401", claim.attempt.delivery)
+        )
+        await PostgresIntake(database).accept([submission(10 + number)])
+        await PostgresRegistry(database).register([routed(10 + number, [number])])
+        await lanes.conclude("anne", [page])
+        assert await lane_due_in(database, lane.id) == pytest.approx(due_in, abs=60)
 
 
 async def test_a_closed_lane_falls_back_too_and_is_used_again_when_it_is_opened(

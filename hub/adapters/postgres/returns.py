@@ -75,7 +75,15 @@ _GIVE_BACK = """
         SET due_at = CASE
                 WHEN NOT held THEN LEAST(lane.due_at, wake.rows_due_at, wake.moves)
                 WHEN wake.rows_due_at IS NULL THEN wake.moves
-                WHEN wake.closed IS NOT NULL THEN LEAST(wake.now + $9::interval, wake.moves)
+                WHEN wake.closed IS NOT NULL THEN LEAST(wake.now + $9::interval, wake.moves, (
+                    -- At its reminder it falls back, if it failed for long enough: not a day later than that.
+                    SELECT falls_at FROM partner, LATERAL (
+                        SELECT COALESCE(LEAST(lane.failing_since, wake.closed), wake.now)
+                            + (pace -> 'fallback' ->> 'after')::float8 * interval '1 s' AS falls_at
+                    ) AS fallback
+                    WHERE partner.subscriber = lane.subscriber AND falls_at > wake.now
+                      AND lane.channel = partner.channel AND lane.fell_back_at IS NULL
+                ))
                 ELSE LEAST(GREATEST(wake.rows_due_at, wake.rests), wake.moves)
             END,
             rests_until = CASE WHEN held THEN wake.rests ELSE rests_until END,
