@@ -231,6 +231,7 @@ async def country(folder: Path, sink: Sink, partners: int = PARTNERS) -> AsyncIt
             "HUB_PUBLIC_URL": "https://hub.example",
             "HUB_DISK_RESERVE": "0",
             "HUB_LOG_FORMAT": "json",
+            "HUB_OUTGOING_ALLOW": "127.0.0.0/8",
             "HUB_RULES_LEAD": "0",
         }
         declaring = await Hub.start(

@@ -286,6 +286,7 @@ async def _hub(folder: Path, partners: Path) -> AsyncIterator[Hub]:
         "HUB_RATE_LIMIT": "100000",
         "HUB_DISK_RESERVE": "0",
         "HUB_LOG_FORMAT": "json",
+        "HUB_OUTGOING_ALLOW": "127.0.0.0/8",
     }
     hub = await Hub.start(environment, folder / "hub.log")
     try:

@@ -11,6 +11,8 @@ from typing import Annotated
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from hub.domain.addresses import Network, read_networks
+
 Waits = Annotated[tuple[float, ...], NoDecode]
 
 
@@ -127,12 +129,23 @@ class Settings(BaseSettings):
     lease: float = Field(30, ge=1, description="Seconds a worker holds a lane before it must renew.")
     stop_grace: float = Field(20, ge=0, description="Seconds that running deliveries have when stopping.")
 
+    # The way to partners' servers.
+    outgoing_allow: Annotated[tuple[Network, ...], NoDecode] = Field(
+        (),
+        description="Networks beside the public internet that partners' servers may stand in (CIDR, by commas).",
+    )
+
     # Replays.
     replay_approval: int = Field(
         1000, ge=0, description="Of how many items at most a replay needs no other operator's approval."
     )
 
     log_format: str = Field("auto", pattern="^(auto|json|console)$")
+
+    @field_validator("outgoing_allow", mode="before")
+    @classmethod
+    def _networks(cls, value: object) -> object:
+        return read_networks(value) if isinstance(value, str) else value
 
     @field_validator("deposits", mode="before")
     @classmethod

@@ -25,6 +25,7 @@ from hub.adapters.postgres.rule_books import PostgresRuleBooks
 from hub.adapters.postgres.tray import PostgresTray
 from hub.adapters.postgres.uploads import PostgresUploads
 from hub.adapters.system.clock import SystemClock
+from hub.adapters.system.outgoing import GuardedOutgoing
 from hub.assembly.files import connectors
 from hub.assembly.ground import Ground
 from hub.assembly.journey import kafka_deposits, kafka_log, schema_registry
@@ -37,7 +38,7 @@ from hub.entrypoints.http.links import Links
 from hub.entrypoints.http.rooms import Rooms, Vitals
 from hub.entrypoints.http.server import Listening
 from hub.ports.attachments import Attachments
-from hub.ports.connector import Surroundings
+from hub.ports.connector import Outgoing, Surroundings
 from hub.ports.deposits import Deposits
 from hub.ports.log import Log
 from hub.ports.schemas import SchemaRegistry
@@ -149,6 +150,10 @@ class House:
         lifetime = timedelta(seconds=self.settings.link_lifetime)
         return Links(self.base.keyring, self.settings.public_url or self.url, lifetime, self.clock.now)
 
+    @cached_property
+    def to_partners(self) -> Outgoing:
+        return GuardedOutgoing(self.settings.outgoing_allow)
+
     # --- the rooms, in the order of the journey ---
 
     @cached_property
@@ -205,7 +210,7 @@ class House:
     @cached_property
     def dispatch(self) -> DispatchRoom:
         settings = self.settings
-        known = connectors(Surroundings(link=self.links.link, now=self.clock.now))
+        known = connectors(Surroundings(self.links.link, self.clock.now, self.to_partners))
         lanes = PostgresLanes(self.base.database, _KEPT)
         for connector in known.values():
             self._stack.push_async_callback(connector.close)

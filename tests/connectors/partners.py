@@ -27,6 +27,8 @@ import asyncssh
 from aiohttp import web
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
+from hub.adapters.system.outgoing import GuardedOutgoing
+from hub.domain.addresses import read_networks
 from hub.domain.delivery import Attempt
 from hub.domain.identity import ParcelKind, Subscriber
 from hub.domain.partner import Endpoint
@@ -39,10 +41,16 @@ SUBSCRIBER = Subscriber("21640122200017", "64122")
 NOW = 1_770_000_000.0
 
 
+def outgoing() -> GuardedOutgoing:
+    """To this machine, beside the public internet."""
+    return GuardedOutgoing(read_networks("127.0.0.0/8, ::1"))
+
+
 def surroundings(now: float = NOW) -> Surroundings:
     return Surroundings(
         link=lambda parcel, number: f"https://hub.test/f/{parcel.attempt.delivery}/{number}?s=x",
         now=lambda: now,
+        outgoing=outgoing(),
     )
 
 

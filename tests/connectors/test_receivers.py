@@ -19,7 +19,7 @@ from demo.receivers.stage import Counts
 from hub.domain.delivery import Delivered
 from hub.domain.partner import Endpoint
 from hub.ports.connector import Connector, Parcel, Surroundings
-from tests.connectors.partners import SECRET, names, some_parcel, surroundings, tried_again
+from tests.connectors.partners import SECRET, names, outgoing, some_parcel, surroundings, tried_again
 
 LIMIT = 1.0
 GOOD, AWAY, SILENT, ILL = "21640122200017-64122", "away-1", "silent-1", "ill-1"
@@ -129,7 +129,7 @@ async def served_files(parcel: Parcel) -> AsyncIterator[Surroundings]:
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     port = runner.addresses[0][1]
-    yield Surroundings(lambda parcel, number: f"http://127.0.0.1:{port}/f/{number}", time.time)
+    yield Surroundings(lambda parcel, number: f"http://127.0.0.1:{port}/f/{number}", time.time, outgoing())
     await runner.cleanup()
 
 

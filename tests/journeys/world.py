@@ -74,6 +74,7 @@ async def staged(
                 "HUB_DISK_RESERVE": "0",
                 "HUB_RATE_LIMIT": "100000",
                 "HUB_LOG_FORMAT": "json",
+                "HUB_OUTGOING_ALLOW": "127.0.0.0/8",
                 **settings,
             }
             yield Stage(folder, environment, receiver)

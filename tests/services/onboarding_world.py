@@ -22,6 +22,7 @@ from hub.adapters.partners.written import ExportForm, write_export
 from hub.adapters.postgres.database import Database
 from hub.adapters.postgres.partners import PostgresPartners
 from hub.adapters.postgres.rule_books import PostgresRuleBooks
+from hub.adapters.system.outgoing import GuardedOutgoing
 from hub.domain.identity import Subscriber
 from hub.domain.partner import made_up_siret
 from hub.domain.rule_book import RuleBook
@@ -76,7 +77,7 @@ PROCEDURES = [
     for code in ("EtatCivil", "RCO")
 ]
 CHECKS: Checks = {
-    point.name: point.load()(Surroundings(link=lambda *_: "", now=lambda: 0.0)).check
+    point.name: point.load()(Surroundings(lambda *_: "", lambda: 0.0, GuardedOutgoing())).check
     for point in entry_points(group="hub.connectors")
 }
 

@@ -23,7 +23,7 @@ from hub.domain.retry import Policies
 from hub.ports.connector import Surroundings
 from hub.services.dispatch import DispatchRoom, Pace
 from hub.services.endpoints import EndpointRoom
-from tests.connectors.partners import HERE, SECRET, mail_town
+from tests.connectors.partners import HERE, SECRET, mail_town, outgoing
 from tests.ports import free_port
 from tests.services.http_world import World, offer, open_world
 from tests.unit.samples import BONNEVILLE
@@ -34,7 +34,7 @@ KEYRING = LocalKeyring(bytes(range(32)))
 
 @asynccontextmanager
 async def dispatching(world: World) -> AsyncIterator[None]:
-    around = Surroundings(link=world.rooms.links.link, now=world.rooms.clock.now)
+    around = Surroundings(world.rooms.links.link, world.rooms.clock.now, outgoing())
     known = {point.name: point.load()(around) for point in entry_points(group="hub.connectors")}
     lanes = PostgresLanes(world.database)
     room = DispatchRoom(
