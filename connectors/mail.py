@@ -2,10 +2,6 @@
 
 Business of this file: the conversation with the partner's SMTP server and what its answers mean. How a
 mail is written is in `letter`. It decides no retry and reads no bounces.
-
-Settings: host, port (587; 465 for tls), tls ("starttls", "tls", "none"), ca (certificates, PEM), sender,
-recipients (a list), mode ("attachments", "links"), max_size (bytes of files attached, 10 MB).
-Secrets: username and password, both or neither.
 """
 
 from __future__ import annotations
@@ -23,11 +19,12 @@ from typing import cast
 import aiosmtplib
 from aiosmtplib import SMTP
 
+from connectors.fields import Reading
 from connectors.letter import Letterhead, attached, linked, mail_size, message_id, notice
 from connectors.parcels import exhausted, own_fault, patience, unforeseen
-from connectors.settings import Reading
 from hub.domain.delivery import About, Deferred, Delivered, Outcome, Refused
 from hub.domain.errors import HubError
+from hub.domain.fields import Field, FieldKind
 from hub.domain.identity import ParcelKind
 from hub.domain.partner import Endpoint
 from hub.ports.connector import Connector, Parcel, Surroundings
@@ -40,8 +37,87 @@ _UNDER_WAY = 128 * 1024
 _LEAVING = 1.0
 _LOOKING = 0.25
 _FAULTS = (aiosmtplib.SMTPException, OSError)
-_ADDRESS = re.compile(r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9.-]+")
 _PORTS = {"starttls": 587, "tls": 465, "none": 25}
+
+FIELDS = (
+    Field(
+        "host",
+        FieldKind.HOST,
+        required=True,
+        fr="Nom ou adresse du serveur SMTP.",
+        en="Name or address of the SMTP server.",
+    ),
+    Field(
+        "port",
+        FieldKind.NUMBER,
+        least=1,
+        most=65535,
+        fr="Port du serveur ; sans indication, 587 (starttls), 465 (tls) ou 25 (none).",
+        en="Port of the server; where it is not said, 587 (starttls), 465 (tls) or 25 (none).",
+    ),
+    Field(
+        "tls",
+        FieldKind.CHOICE,
+        choices=tuple(_PORTS),
+        default="starttls",
+        fr="Chiffrement exigé : starttls, tls dès la connexion, ou none, qui doit être écrit.",
+        en="Encryption that is required: starttls, tls from the first byte, or none, which must be written.",
+    ),
+    Field(
+        "ca",
+        FieldKind.BLOCK,
+        must="must be certificates in PEM",
+        fr="Certificats (PEM) de l'autorité qui a signé celui du serveur ; sinon ceux du système.",
+        en="Certificates (PEM) of who signed the server's; else those of the system.",
+    ),
+    Field(
+        "sender",
+        FieldKind.MAIL,
+        required=True,
+        fr="Adresse d'expédition.",
+        en="Address the mails come from.",
+    ),
+    Field(
+        "recipients",
+        FieldKind.MAILS,
+        required=True,
+        fr="Adresses de destination.",
+        en="Addresses the mails go to.",
+    ),
+    Field(
+        "mode",
+        FieldKind.CHOICE,
+        choices=("attachments", "links"),
+        default="attachments",
+        fr="Fichiers joints (attachments) ou liens vers le concentrateur (links).",
+        en="Files attached (attachments), or links to the hub (links).",
+    ),
+    Field(
+        "max_size",
+        FieldKind.NUMBER,
+        default=MAX_SIZE,
+        least=0,
+        most=LARGEST_MAX_SIZE,
+        fr="Octets de fichiers joints à un courriel, au plus ; au-delà, des liens.",
+        en="Bytes of files attached to one mail, at most; beyond, links.",
+    ),
+    Field(
+        "username",
+        FieldKind.TEXT,
+        secret=True,
+        needs=("password",),
+        fr="Compte sur le serveur SMTP, s'il en demande un.",
+        en="Account on the SMTP server, if it asks for one.",
+    ),
+    Field(
+        "password",
+        FieldKind.TEXT,
+        secret=True,
+        needs=("username",),
+        fr="Mot de passe de ce compte.",
+        en="Password of that account.",
+    ),
+)
 
 
 def connector(surroundings: Surroundings) -> Connector:
@@ -55,6 +131,10 @@ class MailConnector:
     @property
     def channel(self) -> str:
         return "mail"
+
+    @property
+    def fields(self) -> Sequence[Field]:
+        return FIELDS
 
     def check(self, endpoint: Endpoint) -> Sequence[str]:
         return _read(endpoint)[1]
@@ -156,31 +236,25 @@ class _Target:
 
 
 def _read(endpoint: Endpoint) -> tuple[_Target, Sequence[str]]:
-    reading = Reading(endpoint)
-    tls = reading.choice("tls", tuple(_PORTS), "starttls")
+    reading = Reading(endpoint, FIELDS)
+    tls = reading.text("tls")
     target = _Target(
         host=reading.text("host"),
-        port=reading.number("port", _PORTS.get(tls, 587), 1, 65535),
+        port=reading.number("port", _PORTS.get(tls, 587)),
         tls=tls,
         ca=reading.block("ca"),
         sender=reading.text("sender"),
         recipients=reading.texts("recipients"),
-        mode=reading.choice("mode", ("attachments", "links"), "attachments"),
-        max_size=reading.number("max_size", MAX_SIZE, 0, LARGEST_MAX_SIZE),
+        mode=reading.text("mode"),
+        max_size=reading.number("max_size"),
         username=reading.secret("username"),
         password=reading.secret("password"),
     )
-    if target.sender and not _ADDRESS.fullmatch(target.sender):
-        reading.wrong("sender", "must be a mail address")
-    if not all(_ADDRESS.fullmatch(address) for address in target.recipients):
-        reading.wrong("recipients", "must be mail addresses")
-    if (target.username is None) != (target.password is None):
-        reading.wrong("password", "and username go together")
     if target.username is not None and tls == "none":
         reading.wrong("tls", "must not be none when there is a password to send")
     if target.ca is not None and _trust(target.ca) is None:
         reading.wrong("ca", "must be certificates in PEM")
-    return target, reading.finish()
+    return target, reading.flaws
 
 
 @lru_cache(maxsize=256)

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from connectors.settings import Reading
+from connectors.fields import Reading
 from hub.domain.delivery import Delivered, Outcome
+from hub.domain.fields import Field
 from hub.domain.partner import MAILBOX, Endpoint
 from hub.ports.connector import Connector, Parcel, Surroundings
+
+FIELDS: tuple[Field, ...] = ()
+"""A mailbox leads nowhere: there is nothing to say."""
 
 
 def connector(surroundings: Surroundings) -> Connector:
@@ -28,8 +32,12 @@ class MailboxConnector:
     def channel(self) -> str:
         return MAILBOX
 
+    @property
+    def fields(self) -> Sequence[Field]:
+        return FIELDS
+
     def check(self, endpoint: Endpoint) -> Sequence[str]:
-        return Reading(endpoint).finish()
+        return Reading(endpoint, FIELDS).flaws
 
     async def deliver(self, endpoint: Endpoint, parcels: Sequence[Parcel], limit: float) -> Sequence[Outcome]:
         return [judge() for _ in parcels]

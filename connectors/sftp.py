@@ -3,9 +3,6 @@
 Business of this file: one connection for a page of parcels, to a server whose host key is pinned; files
 written as streams into a hidden folder, which one rename makes visible. It never overwrites, and a parcel
 that is there already is recognised. It decides no retry.
-
-Settings: host, port (22), username, directory ("."), host_key (the server's public key, one OpenSSH line).
-Secrets: private_key (OpenSSH PEM, without passphrase) or password.
 """
 
 from __future__ import annotations
@@ -23,10 +20,11 @@ from typing import TypeVar, cast
 import asyncssh
 from asyncssh.packet import PacketDecodeError
 
+from connectors.fields import Reading
 from connectors.parcels import each, exhausted, harmless_name, patience, slug
-from connectors.settings import Reading
 from hub.domain.delivery import About, Attempt, Deferred, Delivered, Outcome, Refused
 from hub.domain.errors import HubError
+from hub.domain.fields import Field, FieldKind
 from hub.domain.partner import Endpoint
 from hub.ports.connector import Connector, Parcel, ParcelFile, Surroundings
 
@@ -38,6 +36,63 @@ CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "chacha20-poly130
 """Modern ones; first those that a processor has instructions for."""
 BLOCK = 128 * 1024
 """Bytes written before an answer is awaited: the server shows a sign of life for each."""
+
+FIELDS = (
+    Field(
+        "host",
+        FieldKind.HOST,
+        required=True,
+        fr="Nom ou adresse du serveur SFTP.",
+        en="Name or address of the SFTP server.",
+    ),
+    Field(
+        "port",
+        FieldKind.NUMBER,
+        default=22,
+        least=1,
+        most=65535,
+        fr="Port du serveur.",
+        en="Port of the server.",
+    ),
+    Field(
+        "username",
+        FieldKind.TEXT,
+        required=True,
+        fr="Compte sur ce serveur.",
+        en="Account on that server.",
+    ),
+    Field(
+        "directory",
+        FieldKind.TEXT,
+        default=".",
+        fr="Dossier où les plis arrivent, tel que le compte le voit.",
+        en="Folder where parcels arrive, as the account sees it.",
+    ),
+    Field(
+        "host_key",
+        FieldKind.TEXT,
+        required=True,
+        must="must be one line of an OpenSSH public key",
+        fr="Clé publique du serveur, en une ligne OpenSSH : aucune autre n'est acceptée.",
+        en="The server's public key, one OpenSSH line: nothing else is believed.",
+    ),
+    Field(
+        "private_key",
+        FieldKind.BLOCK,
+        secret=True,
+        unless=("password",),
+        must="must be an OpenSSH private key without a passphrase",
+        fr="Clé privée du compte, au format OpenSSH, sans phrase secrète.",
+        en="The account's private key, in OpenSSH's format, without a passphrase.",
+    ),
+    Field(
+        "password",
+        FieldKind.TEXT,
+        secret=True,
+        fr="Mot de passe du compte, où il n'y a pas de clé privée.",
+        en="The account's password, where there is no private key.",
+    ),
+)
 
 _HIDDEN = re.compile(
     r"\.(?P<delivery>[0-9a-f-]{36})\.(?P<sending>[0-9]{1,9})\.(?P<number>[0-9]{1,9})(\.[0-9]{1,9})?\.(part|gone)"
@@ -58,6 +113,10 @@ class SftpConnector:
     @property
     def channel(self) -> str:
         return "sftp"
+
+    @property
+    def fields(self) -> Sequence[Field]:
+        return FIELDS
 
     def check(self, endpoint: Endpoint) -> Sequence[str]:
         return _read(endpoint)[1]
@@ -138,18 +197,16 @@ class _Target:
 
 
 def _read(endpoint: Endpoint) -> tuple[_Target | None, Sequence[str]]:
-    reading = Reading(endpoint)
+    reading = Reading(endpoint, FIELDS)
     host = reading.text("host")
-    port = reading.number("port", 22, 1, 65535)
+    port = reading.number("port")
     username = reading.text("username")
-    directory = reading.text("directory", ".")
+    directory = reading.text("directory")
     host_key = _public_key(reading, reading.text("host_key"))
     password = reading.secret("password")
     key_text = reading.secret("private_key")
     private_key = _private_key(reading, key_text)
-    if key_text is None and password is None:
-        reading.wrong("private_key", "or password is missing")
-    flaws = reading.finish()
+    flaws = reading.flaws
     if host_key is None or flaws:
         return None, flaws
     return _Target(host, port, username, directory, host_key, private_key, password), flaws

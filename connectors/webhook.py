@@ -2,10 +2,6 @@
 
 Business of this file: requests after Standard Webhooks 1.0 (id, timestamp, HMAC-SHA-256 signature), and
 what answers mean. It follows no redirect, keeps no cookie, believes no text. It decides no retry.
-
-Settings: url (https; http on this machine only, or anywhere with plain: true), plain.
-Secrets: secret (`whsec_` and base64 of 24 to 64 random bytes), url_query (what follows the url's question mark,
-for it is often a token; settings are shown and exported).
 """
 
 from __future__ import annotations
@@ -14,7 +10,6 @@ import asyncio
 import base64
 import binascii
 import hmac
-import re
 import socket
 import ssl
 from collections.abc import Mapping, Sequence
@@ -28,9 +23,10 @@ import aiohttp
 from pydantic_core import to_json
 from yarl import URL
 
+from connectors.fields import Reading
 from connectors.parcels import each, exhausted
-from connectors.settings import Reading
 from hub.domain.delivery import About, Deferred, Delivered, Outcome, Refused
+from hub.domain.fields import Field, FieldKind
 from hub.domain.partner import Endpoint
 from hub.ports.connector import Connector, Parcel, Surroundings
 
@@ -49,6 +45,43 @@ _KEPT = 20_000
 _LONGEST_WAIT = timedelta(days=30)
 _HERE = frozenset({"localhost", "127.0.0.1", "::1"})
 
+FIELDS = (
+    Field(
+        "url",
+        FieldKind.URL,
+        required=True,
+        fr="Adresse appelée, en https (en http sur cette machine seulement, ou avec plain), sans requête.",
+        en="Address that is called, of https (http on this machine only, or with plain), without a query.",
+    ),
+    Field(
+        "plain",
+        FieldKind.FLAG,
+        default=False,
+        fr="Accepte http ailleurs que sur cette machine.",
+        en="Accepts http elsewhere than on this machine.",
+    ),
+    Field(
+        "secret",
+        FieldKind.TEXT,
+        secret=True,
+        required=True,
+        pattern=r"whsec_[A-Za-z0-9+/]+={0,2}",
+        must="must be whsec_ and base64 of 24 to 64 bytes",
+        fr="Secret de signature (Standard Webhooks) : whsec_ et 24 à 64 octets en base64.",
+        en="Signing secret (Standard Webhooks): whsec_ and base64 of 24 to 64 random bytes.",
+    ),
+    Field(
+        "url_query",
+        FieldKind.TEXT,
+        secret=True,
+        # What a query may hold (RFC 3986), percent signs included.
+        pattern=r"(?!\?)[!$-;=?-Z_a-z~]+",
+        must="must be the URL's query without its question mark, in ASCII",
+        fr="Ce qui suit le point d'interrogation de l'adresse : c'est souvent un jeton.",
+        en="What follows the question mark of the address: it is often a token.",
+    ),
+)
+
 
 def connector(surroundings: Surroundings) -> Connector:
     return WebhookConnector(surroundings)
@@ -63,6 +96,10 @@ class WebhookConnector:
     @property
     def channel(self) -> str:
         return "webhook"
+
+    @property
+    def fields(self) -> Sequence[Field]:
+        return FIELDS
 
     def check(self, endpoint: Endpoint) -> Sequence[str]:
         return _read(endpoint)[1]
@@ -173,11 +210,17 @@ class _Target:
 
 
 def _read(endpoint: Endpoint) -> tuple[_Target, Sequence[str]]:
-    reading = Reading(endpoint)
+    reading = Reading(endpoint, FIELDS)
     url = reading.text("url")
-    _check_url(reading, url, reading.flag("plain"))
-    query, key = _query(reading), _key(reading, reading.secret("secret"))
-    flaws = reading.finish()
+    if (
+        url
+        and urlsplit(url).scheme == "http"
+        and urlsplit(url).hostname not in _HERE
+        and not reading.flag("plain")
+    ):
+        reading.wrong("url", "must be https, unless plain says that http is meant")
+    query, key = reading.secret("url_query") or "", _key(reading, reading.secret("secret"))
+    flaws = reading.flaws
     return _Target(URL() if flaws else _address(url, query), key), flaws
 
 
@@ -186,48 +229,16 @@ def _address(url: str, query: str) -> URL:
     return URL(f"{told}?{query}", encoded=True) if query else told
 
 
-def _check_url(reading: Reading, url: str, plain: bool) -> None:
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        reading.wrong("url", "must be a URL")
-        return
-    if not url:
-        # Its absence has been said.
-        return
-    if parts.scheme not in ("https", "http") or not host or not url.isascii():
-        reading.wrong("url", "must be a URL of https, in ASCII")
-    elif parts.username is not None or parts.password is not None or "#" in url:
-        reading.wrong("url", "must carry no user, password or fragment")
-    elif "?" in url:
-        reading.wrong("url", "must carry no query: what follows the question mark is the secret url_query")
-    elif parts.scheme == "http" and host not in _HERE and not plain:
-        reading.wrong("url", "must be https, unless plain says that http is meant")
-
-
-def _query(reading: Reading) -> str:
-    query = reading.secret("url_query") or ""
-    if query and not _QUERY.fullmatch(query):
-        reading.wrong("url_query", "must be the URL's query without its question mark, in ASCII")
-    return query
-
-
-_QUERY = re.compile(r"(?!\?)[!$-;=?-Z_a-z~]+", re.ASCII)
-"""What a query may hold (RFC 3986), percent signs included."""
-
-
 def _key(reading: Reading, secret: str | None) -> bytes:
     if secret is None:
-        reading.wrong("secret", "is missing")
         return b""
     try:
-        prefix, _, coded = secret.rpartition("whsec_")
+        coded = secret.removeprefix("whsec_")
         # Some generators leave the padding out.
         key = base64.b64decode(coded + "=" * (-len(coded) % 4), validate=True)
     except (binascii.Error, ValueError):
-        prefix, key = "", b""
-    if prefix or not secret.startswith("whsec_") or not 24 <= len(key) <= 64:
+        key = b""
+    if not 24 <= len(key) <= 64:
         reading.wrong("secret", "must be whsec_ and base64 of 24 to 64 bytes")
         return b""
     return key

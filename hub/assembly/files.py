@@ -9,8 +9,8 @@ from pathlib import Path
 
 from hub.adapters.rules.declared import Declared, read_declared, remembering
 from hub.adapters.rules.territory import read_territory
-from hub.adapters.system.outgoing import GuardedOutgoing
 from hub.domain.errors import SettingsError
+from hub.domain.fields import check_fields
 from hub.domain.territory import Territory
 from hub.ports.connector import Connector, Surroundings
 from hub.services.partner_flaws import Checks
@@ -38,11 +38,17 @@ def rules_folder(settings: Settings) -> Path:
 
 
 def connectors(surroundings: Surroundings) -> dict[str, Connector]:
-    """Every connector that is installed, by channel."""
-    return {point.name: point.load()(surroundings) for point in entry_points(group="hub.connectors")}
+    """Every connector that is installed, by channel. Raises SettingsError for one that does not describe its
+    fields: nothing would tell its settings from its secrets."""
+    known: dict[str, Connector] = {
+        point.name: point.load()(surroundings) for point in entry_points(group="hub.connectors")
+    }
+    for channel, connector in known.items():
+        check_fields(channel, getattr(connector, "fields", None))
+    return known
 
 
 def checks() -> Checks:
     """What each channel's connector finds wrong with an endpoint."""
-    known = connectors(Surroundings(lambda *_: "", lambda: 0.0, GuardedOutgoing()))
+    known = connectors(Surroundings(link=lambda *_: "", now=lambda: 0.0))
     return {channel: connector.check for channel, connector in known.items()}

@@ -20,6 +20,7 @@ from hub.adapters.postgres.lanes import PostgresLanes
 from hub.adapters.postgres.partners import PostgresPartners
 from hub.adapters.system.clock import SystemClock
 from hub.domain.delivery import About, Deferred, Delivered, Outcome, Refused
+from hub.domain.fields import Field
 from hub.domain.partner import Endpoint
 from hub.domain.retry import Policies
 from hub.ports.connector import Parcel
@@ -62,6 +63,10 @@ class Partners:
     @property
     def channel(self) -> str:
         return "sftp"
+
+    @property
+    def fields(self) -> Sequence[Field]:
+        return ()
 
     def check(self, endpoint: Endpoint) -> Sequence[str]:
         return ()
