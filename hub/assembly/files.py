@@ -9,6 +9,7 @@ from pathlib import Path
 
 from hub.adapters.rules.declared import Declared, read_declared, remembering
 from hub.adapters.rules.territory import read_territory
+from hub.adapters.system.outgoing import GuardedOutgoing
 from hub.domain.errors import SettingsError
 from hub.domain.fields import check_fields
 from hub.domain.territory import Territory
@@ -50,5 +51,5 @@ def connectors(surroundings: Surroundings) -> dict[str, Connector]:
 
 def checks() -> Checks:
     """What each channel's connector finds wrong with an endpoint."""
-    known = connectors(Surroundings(link=lambda *_: "", now=lambda: 0.0))
+    known = connectors(Surroundings(lambda *_: "", lambda: 0.0, GuardedOutgoing()))
     return {channel: connector.check for channel, connector in known.items()}

@@ -8,6 +8,7 @@ reads the parcel's files as streams. Two parcels of one delivery are equal, byte
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -73,13 +74,50 @@ class Connector(Protocol):
     async def close(self) -> None: ...
 
 
+class ForbiddenAddress(OSError):
+    """An address that the hub does not connect to. Its text tells neither the address nor the name."""
+
+    def __init__(self) -> None:
+        super().__init__("an address that the hub must not connect to")
+
+
+AddressInfo = tuple[
+    int | socket.AddressFamily,
+    int | socket.SocketKind,
+    int,
+    str,
+    tuple[str, int] | tuple[str, int, int, int],
+]
+"""As `socket.getaddrinfo` gives it: family, type, protocol, canonical name, address."""
+
+
+class Outgoing(Protocol):
+    """The way to every partner's server: no connector connects by itself."""
+
+    async def connect(self, host: str, port: int, limit: float) -> socket.socket:
+        """Connected, not blocking, to an address that was checked; the caller closes it. Raises ForbiddenAddress,
+        TimeoutError after `limit` seconds, socket.gaierror for a name that nobody knows, or another OSError."""
+        ...
+
+    async def resolve(self, host: str, port: int) -> Sequence[AddressInfo]:
+        """All addresses of the name, each checked: one that is forbidden makes the whole name so, for which of them
+        is connected to is chance, and in a partner's hand. Raises as `connect` does, but takes the system's time."""
+        ...
+
+    def open(self, info: AddressInfo) -> socket.socket:
+        """A socket to be connected to this address and no other. Raises ForbiddenAddress, OSError."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What a connector may use of the hub. `link(parcel, number)` makes a signed URL under which a file of
-    the parcel can be fetched for a while without a token; `now` is the time for signatures, in seconds."""
+    the parcel can be fetched for a while without a token; `now` is the time for signatures, in seconds;
+    every connection goes through `outgoing`."""
 
     link: Callable[[Parcel, int], str]
     now: Callable[[], float]
+    outgoing: Outgoing
 
 
 ConnectorFactory = Callable[[Surroundings], Connector]
