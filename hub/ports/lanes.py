@@ -38,7 +38,8 @@ class Lane:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A delivery taken for an attempt, with all that its parcel is made of."""
+    """A delivery taken for an attempt, with all that its parcel is made of. `named`: whom its decision named, where it
+    moved from there to a successor."""
 
     attempt: Attempt
     subscriber: Subscriber
@@ -53,6 +54,7 @@ class Claim:
     sealed: bytes = field(repr=False)
     wrapped_key: bytes = field(repr=False)
     attachments: tuple[StoredAttachment, ...]
+    named: Subscriber | None = None
 
 
 @dataclass(frozen=True, slots=True)

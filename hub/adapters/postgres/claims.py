@@ -23,7 +23,7 @@ from hub.domain.partner import MAILBOX
 from hub.ports.lanes import Claim
 
 CLAIM_COLUMNS = """
-    delivery.id, delivery.submission, delivery.subscriber, delivery.sequence, delivery.kind,
+    delivery.id, delivery.submission, delivery.subscriber, delivery.named, delivery.sequence, delivery.kind,
     delivery.revision, delivery.attachments AS granted, delivery.sending, delivery.attempt,
     submission.sender, submission.external_id, submission.procedure, submission.received_at,
     submission.sealed, submission.attachments, submission_key.wrapped
@@ -146,6 +146,7 @@ def claim_from(row: asyncpg.Record) -> Claim:
     """A delivery with what its parcel is made of, and no file it was not given. The wrapped key is empty
     when the submission was purged."""
     granted = set(row["granted"])
+    named = row["named"]
     return Claim(
         attempt=Attempt(row["id"], row["sending"], row["attempt"]),
         subscriber=Subscriber.parse(row["subscriber"]),
@@ -162,4 +163,5 @@ def claim_from(row: asyncpg.Record) -> Claim:
         attachments=tuple(
             stored for stored in attachments_from_json(row["attachments"]) if stored.facts.number in granted
         ),
+        named=None if named is None else Subscriber.parse(named),
     )
