@@ -1,13 +1,15 @@
 """A delivery (remise): one parcel for one subscriber; its attempts, and what comes of each.
 
 What partners do is an outcome, a value. A cause is a word from a small vocabulary, `channel.reason`
-(`sftp.connection_refused`, `webhook.http_503`), never a text that somebody else's server wrote.
+(`sftp.connection_refused`, `webhook.http_503`), never a text that somebody else's server wrote. Such a text goes
+beside it as `answer`: it changes nothing of what the outcome means, is kept sealed as evidence, and shown to nobody
+but an operator who asks for it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import StrEnum
 from typing import assert_never
@@ -29,6 +31,7 @@ class Delivered:
     """The partner's server said it has it. `receipt`: where or under which name, for the operator."""
 
     receipt: str
+    answer: bytes | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,7 @@ class Deferred:
     cause: str
     about: About = About.ENDPOINT
     retry_after: timedelta | None = None
+    answer: bytes | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,7 @@ class Refused:
 
     cause: str
     about: About = About.PARCEL
+    answer: bytes | None = field(default=None, repr=False, compare=False)
 
 
 Outcome = Delivered | Deferred | Refused
@@ -63,13 +68,14 @@ class Attempt:
 @dataclass(frozen=True, slots=True)
 class Conclusion:
     """What an attempt means for its delivery: the state to go to, after which wait, for which cause. `note`: what
-    else its journal is to say."""
+    else its journal is to say; `sealed`: the outcome's answer, as it may be stored."""
 
     attempt: Attempt
     state: State
     outcome: Outcome
     wait: timedelta | None = None
     note: str = ""
+    sealed: bytes | None = field(default=None, repr=False)
 
     @property
     def cause(self) -> str | None:

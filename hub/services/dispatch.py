@@ -222,7 +222,7 @@ class DispatchRoom:
         outcomes = await self._attempt(lane, claims, policies[0]) if claims else ()
         conclusions, refused = hold_back(
             [
-                conclude(claim.attempt, outcome, policy, self._clock.jitter())
+                self._conclude(claim, outcome, policy)
                 for claim, outcome, policy in zip(claims, outcomes, policies, strict=True)
             ]
         )
@@ -239,6 +239,12 @@ class DispatchRoom:
         if claims:
             rest = rest_after(standing, conclusions, policies[0], self._clock.jitter())
         return Page(lane.id, conclusions, max(rest, rest_for_rate(pace, len(claims))), standing, closes)
+
+    def _conclude(self, claim: Claim, outcome: Outcome, policy: RetryPolicy) -> Conclusion:
+        conclusion = conclude(claim.attempt, outcome, policy, self._clock.jitter())
+        if outcome.answer is None:
+            return conclusion
+        return replace(conclusion, sealed=self._parcels.seal_answer(claim, outcome.answer))
 
     async def _attempt(self, lane: Lane, claims: Sequence[Claim], policy: RetryPolicy) -> Sequence[Outcome]:
         outcomes: list[Outcome] = [Deferred("hub.fault", About.PARCEL)] * len(claims)

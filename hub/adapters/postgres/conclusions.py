@@ -192,7 +192,13 @@ def _told(row: _Row, conclusion: Conclusion) -> AttemptTold:
     word, receipt = _words(outcome)
     newest = (attempt.sending, attempt.number) == (row.sending, row.attempt) and row.state is State.IN_FLIGHT
     return AttemptTold(
-        attempt.sending, attempt.number, row.since if newest else None, word, conclusion.cause, receipt
+        attempt.sending,
+        attempt.number,
+        row.since if newest else None,
+        word,
+        conclusion.cause,
+        receipt,
+        conclusion.sealed,
     )
 
 

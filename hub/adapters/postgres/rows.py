@@ -101,7 +101,7 @@ def reasons_from_json(column: Iterable[Json]) -> tuple[Reason, ...]:
 
 class AttemptTold(NamedTuple):
     """An attempt as its line of the journal tells it. `outcome`: delivered, deferred, refused, lost.
-    `began_at` is None where another line tells it."""
+    `began_at` is None where another line tells it; `answer`: what the partner's server said, sealed."""
 
     sending: int
     number: int
@@ -109,6 +109,7 @@ class AttemptTold(NamedTuple):
     outcome: str
     cause: str | None = None
     receipt: str | None = None
+    answer: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +152,8 @@ _LINES = """
 
 _LINES_OF_ATTEMPTS = """
     INSERT INTO journal (submission, delivery, event, actor, detail,
-                         sending, attempt, began_at, outcome, cause, receipt)
+                         sending, attempt, began_at, outcome, cause, receipt, answer)
     SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[],
-                         $6::integer[], $7::integer[], $8::timestamptz[], $9::text[], $10::text[], $11::text[])
+                         $6::integer[], $7::integer[], $8::timestamptz[], $9::text[], $10::text[], $11::text[],
+                         $12::bytea[])
 """
