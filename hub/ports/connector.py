@@ -39,7 +39,7 @@ class ParcelFile:
 @dataclass(frozen=True, slots=True)
 class Parcel:
     """What one attempt carries. `sequence` is the partner's own running number (from 1): a gap tells it
-    that it misses something."""
+    that it misses something. `issue`: it goes in this mail of a digest, with all others that a page brings."""
 
     attempt: Attempt
     subscriber: Subscriber
