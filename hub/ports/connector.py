@@ -52,6 +52,8 @@ class Parcel:
     revision: int
     received_at: datetime
     files: tuple[ParcelFile, ...]
+    named: Subscriber | None = None
+    """Whom the decision named, where the delivery moved from there to a successor."""
 
 
 class Connector(Protocol):

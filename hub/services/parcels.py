@@ -59,6 +59,7 @@ class ParcelRoom:
             revision=claim.revision,
             received_at=claim.received_at,
             files=files,
+            named=claim.named,
         )
 
     def file(self, claim: Claim, number: int) -> ParcelFile | None:
