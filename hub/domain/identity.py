@@ -6,6 +6,7 @@ separator inside a part can make two different lists equal.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from enum import StrEnum
 from hashlib import sha1
 from json.encoder import encode_basestring_ascii as _quoted
@@ -26,6 +27,8 @@ class ParcelKind(StrEnum):
     NOTICE = "notice"
     """A mail that tells a partner how it is served; it carries nothing of a submission, and its revision is the
     minute since when (see `since_minute`)."""
+    NEWS = "news"
+    """An event of a submission, for the endpoint of who sent that; the delivery's name is the event's."""
 
 
 class Subscriber(NamedTuple):
@@ -53,6 +56,19 @@ def delivery_id(submission: UUID, subscriber: Subscriber, kind: ParcelKind, revi
     """One parcel for one subscriber: rules that end at the same one meet in the same name."""
     siret, branch = subscriber
     return _name(f'["delivery","{submission}",{_quoted(siret)},{_quoted(branch)},{_quoted(kind)},{revision}]')
+
+
+def event_id(delivery: UUID, digest: bytes, number: int = 0) -> UUID:
+    """What a partner says of a delivery: `digest` is a keyed one, of its own reference, of its file, or of what it
+    says; in the last case `number` is that of the case status it found."""
+    return _name(f'["event","{delivery}","{digest.hex()}",{number}]')
+
+
+def issue_id(subscriber: Subscriber, slot: datetime, number: int) -> UUID:
+    """A digest's mail, by its slot and the how manieth of that slot it is."""
+    siret, branch = subscriber
+    at = slot.astimezone(UTC).isoformat()
+    return _name(f'["issue",{_quoted(siret)},{_quoted(branch)},"{at}",{number}]')
 
 
 # A national register is named through here, one decision after the other: written out, what `json.dumps`

@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import Protocol
 
 from hub.domain.delivery import Attempt, Outcome
+from hub.domain.digests import Issue
 from hub.domain.fields import Field
 from hub.domain.identity import ParcelKind, Subscriber
 from hub.domain.partner import Endpoint
@@ -54,6 +55,7 @@ class Parcel:
     files: tuple[ParcelFile, ...]
     named: Subscriber | None = None
     """Whom the decision named, where the delivery moved from there to a successor."""
+    issue: Issue | None = None
 
 
 class Connector(Protocol):

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from hub.domain.circuit import UNKNOWN, Standing
 from hub.domain.delivery import Attempt, Conclusion
+from hub.domain.digests import Issue
 from hub.domain.identity import ParcelKind, Subscriber
 from hub.domain.partner import Endpoint
 from hub.domain.submission import StoredAttachment
@@ -58,9 +59,18 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
+class IssueClaim:
+    """A mail of a digest, and the deliveries that it lists, in its order, each taken for an attempt."""
+
+    issue: Issue
+    claims: tuple[Claim, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Taken:
     """A lane that was leased, and what was claimed of it. `claims` is None for a lane that is closed or left, or
-    whose partner has a pace or a maintenance of its own: what of it goes now is asked with `Lanes.claim`."""
+    whose partner has a pace, a maintenance or digests: what of it goes now is asked with `Lanes.claim` or
+    `Lanes.claim_issue`."""
 
     lane: Lane
     claims: tuple[Claim, ...] | None
@@ -106,6 +116,17 @@ class Lanes(Protocol):
         numbers, due at once there. What lies in the mailbox of who is succeeded moves with it, and lies there or,
         where the successor is served otherwise, is planned again. Raises LeaseLost if `worker` does not hold the
         lane."""
+        ...
+
+    async def claim_issue(
+        self, worker: str, lane: int, slot: datetime, most: int
+    ) -> IssueClaim | timedelta | None:
+        """Of a lane that `worker` holds, the issue that is under way, all of it: the same list until it came to its
+        end, or without what was withdrawn, moved, parked or sent again since, as the next issue. If none is, a
+        new one of what was due when `slot` began, at most so many. A duration: the one under way is due again
+        then, or there may be more at once; None: nothing until the next slot. The list is durable when this
+        returns. A lane that was left gives its rows away, as `claim` does. Raises LeaseLost if `worker` does not
+        hold the lane."""
         ...
 
     async def renew(self, worker: str, lanes: Sequence[int], length: timedelta) -> set[int]:

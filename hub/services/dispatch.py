@@ -21,6 +21,7 @@ import structlog
 
 from hub.domain.circuit import VendorCircuit, next_circuit, next_standing, rest_after
 from hub.domain.delivery import About, Conclusion, Deferred, Delivered, Outcome, Refused, conclude, hold_back
+from hub.domain.digests import USUAL_HOURS, DigestHours, Frequency, Issue, conclude_issue, frequency_of
 from hub.domain.errors import LeaseLost, MissingKey, Tampered, Unavailable
 from hub.domain.lifecycle import State
 from hub.domain.pace import (
@@ -37,8 +38,9 @@ from hub.domain.partner import Endpoint
 from hub.domain.retry import Policies, RetryPolicy
 from hub.ports.clock import Clock
 from hub.ports.connector import Connector, Parcel
-from hub.ports.lanes import Claim, Lane, Lanes, Page, Taken
+from hub.ports.lanes import Claim, IssueClaim, Lane, Lanes, Page, Taken
 from hub.services.concluding import ConcludingRoom
+from hub.services.digests import DigestRoom
 from hub.services.parcels import ParcelRoom
 
 log = structlog.get_logger()
@@ -79,6 +81,7 @@ class DispatchRoom:
         policies: Policies,
         open_secrets: Callable[[Lane], Endpoint],
         pace: Pace,
+        digest_hours: DigestHours = USUAL_HOURS,
     ) -> None:
         self._worker = worker
         self._lanes = lanes
@@ -93,6 +96,7 @@ class DispatchRoom:
         self._rows = 0
         self._a_place = asyncio.Event()
         self._concluding = ConcludingRoom(worker, lanes, clock, pace.lease.total_seconds() / 2)
+        self._digests = DigestRoom(worker, lanes, clock, digest_hours)
         self._vendors: defaultdict[str, VendorCircuit] = defaultdict(VendorCircuit)
 
     async def run(self, stopping: asyncio.Event, grace: float) -> None:
@@ -177,8 +181,8 @@ class DispatchRoom:
             if isinstance(asked, Page):
                 await self._concluding.conclude(asked)
                 return
-            claims = asked
-            page = await self._page(lane, pace, claims)
+            issue, claims = (asked.issue, asked.claims) if isinstance(asked, IssueClaim) else (None, asked)
+            page = await self._page(lane, pace, claims, issue)
             if lane.failing is not None and page.standing.fails and falls_back(pace, lane.failing):
                 await self._lanes.fall_back(self._worker, lane.id)
             stale = await self._concluding.conclude(page)
@@ -190,7 +194,7 @@ class DispatchRoom:
         if lane.vendor is not None and claims:
             await self._heed_vendor(lane, lane.vendor, page)
 
-    async def _ask(self, lane: Lane, pace: PartnerPace | None) -> Sequence[Claim] | Page:
+    async def _ask(self, lane: Lane, pace: PartnerPace | None) -> Sequence[Claim] | IssueClaim | Page:
         """What of a lane apart from the others goes now; a page that only gives it back, if nothing does."""
         if lane.closed is not None:
             log.warning(
@@ -202,6 +206,8 @@ class DispatchRoom:
         closed_for = self._closed_for(pace, read_maintenance(lane.maintenance))
         if closed_for > timedelta(0):
             return Page(lane.id, rest=closed_for, standing=lane.standing)
+        if frequency_of(lane.endpoint) is not Frequency.UNIT:
+            return await self._digests.ask(lane)
         most = 1 if lane.standing.fails else min(page_of(pace, self._pace.page), lane.standing.at_once)
         ordered, closes = (
             (pace.ordered, pace.ordered_closes) if pace is not None else (frozenset[str](), False)
@@ -212,20 +218,17 @@ class DispatchRoom:
     def _closed_for(self, pace: PartnerPace | None, maintenance: Sequence[Maintenance]) -> timedelta:
         return opens_in(pace, maintenance, datetime.fromtimestamp(self._clock.now(), UTC))
 
-    async def _page(self, lane: Lane, pace: PartnerPace | None, claims: Sequence[Claim]) -> Page:
+    async def _page(
+        self, lane: Lane, pace: PartnerPace | None, claims: Sequence[Claim], issue: Issue | None
+    ) -> Page:
         channel = lane.endpoint.channel
         of = {
             procedure: self._policies.policy(channel, procedure, pace)
             for procedure in {claim.procedure for claim in claims}
         }
         policies = [of[claim.procedure] for claim in claims]
-        outcomes = await self._attempt(lane, claims, policies[0]) if claims else ()
-        conclusions, refused = hold_back(
-            [
-                self._conclude(claim, outcome, policy)
-                for claim, outcome, policy in zip(claims, outcomes, policies, strict=True)
-            ]
-        )
+        outcomes = await self._attempt(lane, claims, policies[0], issue) if claims else ()
+        conclusions, refused = hold_back(self._conclude(claims, outcomes, policies, issue))
         if pace is not None and pace.ordered:
             conclusions = tuple(
                 _noted(conclusion, claim, pace) for conclusion, claim in zip(conclusions, claims, strict=True)
@@ -238,15 +241,34 @@ class DispatchRoom:
         rest = timedelta(0)
         if claims:
             rest = rest_after(standing, conclusions, policies[0], self._clock.jitter())
-        return Page(lane.id, conclusions, max(rest, rest_for_rate(pace, len(claims))), standing, closes)
+        calls = len(claims) if issue is None else 1
+        return Page(lane.id, conclusions, max(rest, rest_for_rate(pace, calls)), standing, closes)
 
-    def _conclude(self, claim: Claim, outcome: Outcome, policy: RetryPolicy) -> Conclusion:
-        conclusion = conclude(claim.attempt, outcome, policy, self._clock.jitter())
-        if outcome.answer is None:
-            return conclusion
-        return replace(conclusion, sealed=self._parcels.seal_answer(claim, outcome.answer))
+    def _conclude(
+        self,
+        claims: Sequence[Claim],
+        outcomes: Sequence[Outcome],
+        policies: Sequence[RetryPolicy],
+        issue: Issue | None,
+    ) -> Sequence[Conclusion]:
+        if issue is None:
+            conclusions = [
+                conclude(claim.attempt, outcome, policy, self._clock.jitter())
+                for claim, outcome, policy in zip(claims, outcomes, policies, strict=True)
+            ]
+        else:
+            attempts = [claim.attempt for claim in claims]
+            conclusions = conclude_issue(issue, attempts, outcomes, policies[0], self._clock.jitter())
+        return [
+            conclusion
+            if conclusion.outcome.answer is None
+            else replace(conclusion, sealed=self._parcels.seal_answer(claim, conclusion.outcome.answer))
+            for conclusion, claim in zip(conclusions, claims, strict=True)
+        ]
 
-    async def _attempt(self, lane: Lane, claims: Sequence[Claim], policy: RetryPolicy) -> Sequence[Outcome]:
+    async def _attempt(
+        self, lane: Lane, claims: Sequence[Claim], policy: RetryPolicy, issue: Issue | None
+    ) -> Sequence[Outcome]:
         outcomes: list[Outcome] = [Deferred("hub.fault", About.PARCEL)] * len(claims)
         ready: list[tuple[int, Parcel]] = []
         for place, claim in enumerate(claims):
@@ -257,6 +279,13 @@ class DispatchRoom:
                 ready.append((place, built))
             else:
                 outcomes[place] = built
+        if issue is not None:
+            if len(ready) < len(claims):
+                # Its list is fixed: without those that cannot be read it is another issue, the next one.
+                for place, _ in ready:
+                    outcomes[place] = Deferred("hub.issue_incomplete", About.PARCEL)
+                return outcomes
+            ready = [(place, replace(parcel, issue=issue)) for place, parcel in ready]
         if ready:
             delivered = await self._deliver(lane, [parcel for _, parcel in ready], policy)
             for (place, _), outcome in zip(ready, delivered, strict=True):

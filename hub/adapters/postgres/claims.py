@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from uuid import UUID
 
 import asyncpg
 
@@ -48,8 +49,7 @@ _CLAIMABLE = [*sources_of(State.IN_FLIGHT), State.IN_FLIGHT]
 
 # The page is chosen in the order of due times and locked in the order of names, as everybody locks. Rows in
 # flight are claimable if they were claimed before this lease: whoever claimed them is gone.
-_PAGE = """
-    WITH page AS MATERIALIZED (
+_DUE = """
         SELECT chosen.id
         FROM unnest($1::bigint[], $2::integer[]) AS wish (lane, most)
         JOIN lane ON lane.id = wish.lane
@@ -61,7 +61,13 @@ _PAGE = """
             ORDER BY due_at, sequence
             LIMIT wish.most
         ) AS chosen
-    ), taken AS MATERIALIZED (
+"""
+
+# Where somebody else chose them, under the same lock.
+_LISTED = "SELECT id FROM delivery WHERE id = ANY($1::uuid[]) AND lane = $2::bigint AND due_at IS NOT NULL"
+
+_PAGE = """
+    WITH page AS MATERIALIZED ({page}), taken AS MATERIALIZED (
         SELECT delivery.id, delivery.state, delivery.attempt, delivery.changed_at, delivery.withdrawing,
                CASE WHEN lane.channel = 'notice' THEN 'mail' ELSE COALESCE(partner.channel, lane.channel) END
                  AS channel
@@ -103,8 +109,14 @@ _ORDERED = """
               ))
 """
 
-_CLAIM = _PAGE.format(ordered="", its_partner=ITS_PARTNER, columns=CLAIM_COLUMNS)
-_CLAIM_ORDERED = _PAGE.format(ordered=_ORDERED, its_partner=ITS_PARTNER, columns=CLAIM_COLUMNS)
+
+def _claiming(page: str) -> str:
+    return _PAGE.format(page=page, its_partner=ITS_PARTNER, columns=CLAIM_COLUMNS)
+
+
+_CLAIM = _claiming(_DUE.format(ordered=""))
+_CLAIM_ORDERED = _claiming(_DUE.format(ordered=_ORDERED))
+_CLAIM_LISTED = _claiming(_LISTED)
 
 
 async def claim_rows(
@@ -118,6 +130,24 @@ async def claim_rows(
         rows = await connection.fetch(_CLAIM_ORDERED, *asked, list(ordered), closes)
     else:
         rows = await connection.fetch(_CLAIM, *asked)
+    await _note(connection, rows)
+    claims: dict[int, list[Claim]] = defaultdict(list)
+    for row in rows:
+        if row["withdrawing"] is None:
+            claims[row["lane"]].append(claim_from(row))
+    return claims
+
+
+async def claim_listed(connection: Connection, lane: int, deliveries: Sequence[UUID]) -> Sequence[Claim]:
+    """Those of them that are in this lane and in motion, whenever they are due. Under the lock of the lane, by who
+    holds it and knows that none is being attempted."""
+    rows = await connection.fetch(_CLAIM_LISTED, list(deliveries), lane, _CLAIMABLE)
+    await _note(connection, rows)
+    return [claim_from(row) for row in rows if row["withdrawing"] is None]
+
+
+async def _note(connection: Connection, rows: Sequence[asyncpg.Record]) -> None:
+    """What was lost, and what is withdrawn instead."""
     lost = [row for row in rows if row["was"] == State.IN_FLIGHT]
     await write_journal(connection, [line for row in lost for line in _lost(row)])
     moved = Moved()
@@ -126,11 +156,6 @@ async def claim_rows(
         moved.note(row["id"], term(State(row["was"]), row["was_attempt"]), term(after, row["attempt"]))
     # Nothing, but for those whose first attempt was lost, or that are withdrawn.
     await moved.write(connection)
-    claims: dict[int, list[Claim]] = defaultdict(list)
-    for row in rows:
-        if row["withdrawing"] is None:
-            claims[row["lane"]].append(claim_from(row))
-    return claims
 
 
 def _lost(row: asyncpg.Record) -> Sequence[JournalEntry]:

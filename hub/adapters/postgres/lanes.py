@@ -14,7 +14,8 @@ lease: what was in flight before the present one began is lost. So a claim moves
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Literal
 from uuid import UUID
 
 import asyncpg
@@ -22,6 +23,7 @@ import asyncpg
 from hub.adapters.postgres.claims import ITS_PARTNER, claim_rows
 from hub.adapters.postgres.conclusions import Told, write_news
 from hub.adapters.postgres.database import Bell, Connection, Database
+from hub.adapters.postgres.digests import claim_issue
 from hub.adapters.postgres.fallbacks import fall_back, notice_endpoint
 from hub.adapters.postgres.returns import give_back, hurry, is_back
 from hub.adapters.postgres.succession import follow_successor
@@ -29,7 +31,7 @@ from hub.domain.circuit import Standing
 from hub.domain.errors import LeaseLost
 from hub.domain.identity import Subscriber
 from hub.domain.partner import MAILBOX, NOTICE, Endpoint
-from hub.ports.lanes import Claim, Lane, Page, Taken
+from hub.ports.lanes import Claim, IssueClaim, Lane, Page, Taken
 
 
 class PostgresLanes:
@@ -81,6 +83,23 @@ class PostgresLanes:
             await follow_successor(self._database, worker, lane)
             return ()
         return claims
+
+    async def claim_issue(
+        self, worker: str, lane: int, slot: datetime, most: int
+    ) -> IssueClaim | timedelta | None:
+        async def work(connection: Connection) -> IssueClaim | timedelta | Literal["left"] | None:
+            held = await connection.fetchrow(_LOCK_SERVED, lane)
+            if held is None or held["holder"] != worker:
+                raise LeaseLost
+            if held["leaves"]:
+                return "left"
+            return await claim_issue(connection, lane, Subscriber.parse(held["subscriber"]), slot, most)
+
+        found = await self._database.run(work)
+        if found == "left":
+            await follow_successor(self._database, worker, lane)
+            return timedelta(0)
+        return found
 
     async def renew(self, worker: str, lanes: Sequence[int], length: timedelta) -> set[int]:
         async def work(connection: Connection) -> set[int]:
@@ -171,7 +190,8 @@ _LEASE = f"""
            partner.maintenance, lane.failures, lane.at_once, lane.closed_cause, lane.channel AS served,
            clock_timestamp() - LEAST(lane.failing_since, lane.closed_at) AS failing,
            {_LEAVES} AS leaves,
-           lane.closed_at IS NOT NULL OR partner.pace IS NOT NULL OR partner.maintenance IS NOT NULL AS apart
+           lane.closed_at IS NOT NULL OR partner.pace IS NOT NULL OR partner.maintenance IS NOT NULL
+             OR partner.settings ->> 'frequency' <> 'unit' AS apart
     FROM leased AS lane {ITS_PARTNER}
     ORDER BY lane.id
 """
@@ -231,7 +251,9 @@ _RENEW = """
 """
 
 # A lease that ran out and that nobody took is held still.
-_LOCK_SERVED = f"SELECT lane.holder, {_LEAVES} AS leaves FROM lane WHERE lane.id = $1 FOR UPDATE"
+_LOCK_SERVED = (
+    f"SELECT lane.holder, lane.subscriber, {_LEAVES} AS leaves FROM lane WHERE lane.id = $1 FOR UPDATE"
+)
 
 
 # --- vendors ------------------------------------------------------------------------------------------
