@@ -146,15 +146,23 @@ class Country:
 
     @asynccontextmanager
     async def crew(
-        self, count: int, plan: Callable[[], Sequence[tuple[UUID, float]]] | None = None, **settings: str
+        self,
+        count: int,
+        plan: Callable[[], Sequence[tuple[UUID, float]]] | None = None,
+        *,
+        together: bool = True,
+        **settings: str,
     ) -> AsyncIterator[list[Hub]]:
-        """So many dispatch roles that begin together, at the end of this call, with what was planned before. `plan`
-        is asked then: in how many seconds which delivery is due (None: all are)."""
-        await self._due("due_at + interval '1 hour'")
+        """So many dispatch roles that begin `together`, at the end of this call, with what was planned before. `plan`
+        is asked then: in how many seconds which delivery is due (None: all are). To hold them back until then writes
+        every lane twice."""
+        if together:
+            await self._due("due_at + interval '1 hour'")
         environments = [{**self.environment, **settings, "HUB_PORT": str(free_port())} for _ in range(count)]
         starting = [Hub.start(one, self.folder / "hub.log", "dispatch") for one in environments]
         crew = await asyncio.gather(*starting)
-        await (self._due("clock_timestamp()") if plan is None else self._due_by(plan()))
+        if together:
+            await (self._due("clock_timestamp()") if plan is None else self._due_by(plan()))
         try:
             yield list(crew)
         finally:

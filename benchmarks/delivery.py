@@ -30,7 +30,7 @@ from benchmarks.routers import peak_of
 from benchmarks.routing import Stand
 from benchmarks.rows import Row, at_least, at_most, measured, run_one_of
 from benchmarks.sink import ANSWER, BUSY, Arrival, Sink, check_names, sinking
-from benchmarks.store_costs import costs_between, costs_of
+from benchmarks.store_costs import Costs, costs_between, costs_of, statements_in, telling_statements
 from hub.domain.decisions import Decision
 
 AT_ONCE = 400
@@ -117,12 +117,14 @@ def _spread(name: str, turns: Sequence[Turn]) -> Row:
     return Row(name, round(statistics.median(rates), 2), "deliveries/s", note=note)
 
 
-async def _delivered(land: Country, sink: Sink, count: int) -> tuple[Turn, list[Arrival]]:
+async def _delivered(
+    land: Country, sink: Sink, count: int, *, together: bool = True
+) -> tuple[Turn, list[Arrival]]:
     """What is planned goes out: from the first arrival until the store knows of the last."""
     before, server = sink.count(), await postmaster(land.database)
     sink.conduct(range(PARTNERS), ANSWER)
     each = str(AT_ONCE // WORKERS)
-    async with land.crew(WORKERS, HUB_LANES_AT_ONCE=each) as crew:
+    async with land.crew(WORKERS, together=together, HUB_LANES_AT_ONCE=each) as crew:
         hubs = [hub.process.pid for hub in crew]
         used = await _first(sink, before, hubs, server)
         while sink.count() < before + count:
@@ -234,11 +236,14 @@ async def _store(short: bool) -> list[Row]:
         partners = list(range(PARTNERS)) * each
         decisions = land.decided(await land.accepted(partners))
         await land.settled()
-        begun = await costs_of(land.dsn)
-        await land.registered(decisions)
-        planned = await costs_of(land.dsn)
-        await _delivered(land, sink, len(decisions))
-        done = await costs_of(land.dsn)
+        # What went before is told late by those whose connections are kept.
+        await costs_of(land.dsn)
+        async with telling_statements(land.dsn, land.folder / "store"):
+            begun = await _costs(land)
+            await land.registered(decisions)
+            planned = await _costs(land)
+            await _delivered(land, sink, len(decisions), together=False)
+            done = await _costs(land)
     count = len(decisions)
     rows = list[Row]()
     for name, costs in (
@@ -250,6 +255,10 @@ async def _store(short: bool) -> list[Row]:
     written = sum(value for (what, _), value in whole.items() if what.startswith("rows of "))
     wal = whole["WAL", "bytes"]
     return [*rows, at_most("rows, in all", written, "rows", 7), at_most("WAL, in all", wal, "bytes", 3_000)]
+
+
+async def _costs(land: Country) -> Costs:
+    return {**await costs_of(land.dsn), **statements_in(land.folder / "store")}
 
 
 # --- the others ---------------------------------------------------------------------------------------

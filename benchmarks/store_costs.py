@@ -1,18 +1,56 @@
-"""What work costs a store, by its own counters: rows by table, transactions, WAL. Statements are not counted: the
-embedded server has no extension for it."""
+"""What work costs a store, by its own counters: rows by table, transactions, WAL; and statements, by its log, for the
+embedded server has no extension that counts them."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import re
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
 
 import asyncpg
+
+from hub.adapters.postgres.embedded_cluster import KEEPER, USER
 
 Costs = Mapping[tuple[str, str], float]
 """By what is counted, and its unit."""
 
 _FLUSHED = 1.5
 """Seconds within which an idle connection has told what it did."""
+
+
+_STATEMENT = re.compile(rb"LOG:  (?:execute|statement)\b")
+_FRAME = re.compile(rb"LOG:  statement: (?:BEGIN|COMMIT|ROLLBACK)\b")
+
+
+@asynccontextmanager
+async def telling_statements(dsn: str, home: Path) -> AsyncIterator[None]:
+    """The embedded server in this folder writes every statement to its log meanwhile."""
+    settings = home / "settings" / "postgresql.conf"
+    told = settings.read_text()
+    try:
+        settings.write_text(f"{told}\nlog_statement = all\n")
+        await _reload(dsn)
+        yield
+    finally:
+        settings.write_text(told)
+        await _reload(dsn)
+
+
+async def _reload(dsn: str) -> None:
+    connection = await asyncpg.connect(dsn.replace(f"//{USER}@", f"//{KEEPER}@", 1))
+    try:
+        await connection.execute("SELECT pg_reload_conf()")
+    finally:
+        await connection.close()
+    await asyncio.sleep(_FLUSHED)
+
+
+def statements_in(home: Path) -> Costs:
+    """Those in the log so far, without what begins and ends transactions."""
+    text = b"".join(log.read_bytes() for log in sorted((home / "log").iterdir()))
+    return {("statements", "statements"): len(_STATEMENT.findall(text)) - len(_FRAME.findall(text))}
 
 
 async def costs_of(dsn: str) -> Costs:
