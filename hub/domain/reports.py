@@ -76,12 +76,13 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Declined:
-    """Nothing of it was kept. `allowed`: the statuses that could be reported instead, where the status was the
-    reason."""
+    """Nothing of it was kept. `flaws`: all that are known, where `flaw` is the first; `allowed`: the statuses that
+    could be reported instead, where the status was the reason."""
 
     why: NotTaken
     flaw: Flaw
     allowed: tuple[CaseStatus, ...] = ()
+    flaws: tuple[Flaw, ...] = ()
 
 
 ReportAnswer = Kept | Declined

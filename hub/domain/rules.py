@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
 
+from hub.domain.cases import USUAL, CaseMoves
 from hub.domain.conditions import Condition, Range, facts_of, tests_of
 from hub.domain.errors import RuleBookError
 from hub.domain.identity import Subscriber
@@ -117,7 +118,7 @@ class Procedure:
     """A démarche. `attachment_types` None: any type is accepted.
 
     `transfers` say where the EPCI is competent instead of the commune and its parts. While none are declared
-    at all, an EPCI's subscription is taken for its word.
+    at all, an EPCI's subscription is taken for its word. `case_moves`: what partners may report of it.
     """
 
     code: str
@@ -126,6 +127,7 @@ class Procedure:
     rules: tuple[Rule, ...]
     attachment_types: tuple[str, ...] | None = None
     transfers: tuple[Transfer, ...] = ()
+    case_moves: CaseMoves = USUAL
 
     @property
     def recipients(self) -> frozenset[str]:
