@@ -29,7 +29,7 @@ from hub.assembly.checking import flaws_in
 from hub.assembly.ground import Ground, given_keyring, ground, has_store
 from hub.assembly.journey import differing_topics, written_topics
 from hub.assembly.objects import claim, known_owner, place_of_files, sealed_files
-from hub.domain.errors import HubError, MissingKey, SettingsError
+from hub.domain.errors import HubError, SettingsError, UnknownKey
 from hub.ports.accounts import Accounts
 from hub.services.reconciliation import differences
 from hub.services.relocation import Carried, RelocationRoom
@@ -198,7 +198,7 @@ def _against_key(base: Ground, there: Settings) -> list[str]:
                 f" {base.settings.folder / 'hub.key'}"
             ]
         given.unwrap(base.keyring.fresh().wrapped)
-    except MissingKey:
+    except UnknownKey:
         return ["HUB_KEY or HUB_KEY_FILE there is another key than this hub's: nothing would open"]
     except SettingsError as error:
         return [str(error)]

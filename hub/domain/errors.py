@@ -68,6 +68,10 @@ class Unavailable(HubError):
     """Something the hub needs (store, log, attachments) is away; trying later may succeed."""
 
 
+class UnknownKey(Unavailable):
+    """This is sealed under a key of the hub that this process does not know (yet), or under another hub's."""
+
+
 class LeaseLost(HubError):
     """Another worker holds what this one believed to hold."""
 
@@ -77,7 +81,7 @@ class Tampered(HubError):
 
 
 class MissingKey(HubError):
-    """The key under which this content was sealed is not here (purged, or another hub's)."""
+    """The key under which this content was sealed is not there: it was purged."""
 
 
 class SettingsError(HubError):

@@ -22,7 +22,7 @@ import structlog
 from hub.domain.circuit import VendorCircuit, next_circuit, next_standing, rest_after
 from hub.domain.delivery import About, Conclusion, Deferred, Delivered, Outcome, Refused, conclude, hold_back
 from hub.domain.digests import USUAL_HOURS, DigestHours, Frequency, Issue, conclude_issue, frequency_of
-from hub.domain.errors import LeaseLost, MissingKey, Tampered, Unavailable
+from hub.domain.errors import LeaseLost, MissingKey, Tampered, Unavailable, UnknownKey
 from hub.domain.lifecycle import State
 from hub.domain.pace import (
     Maintenance,
@@ -295,6 +295,9 @@ class DispatchRoom:
     def _build(self, claim: Claim) -> Parcel | Outcome:
         try:
             return self._parcels.build(claim)
+        except UnknownKey:
+            # Amid a rotation of the hub's key: this process, or the one that sealed it, learns the other's in time.
+            return Deferred("hub.key_unknown", About.PARCEL)
         except (MissingKey, Tampered):
             return Refused("hub.content_unreadable", About.PARCEL)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
-from hub.domain.errors import MissingKey, Tampered
+from hub.domain.errors import MissingKey, Tampered, UnknownKey
 from hub.domain.identity import Subscriber
 from hub.domain.pace import PartnerPace
 from hub.domain.partner import MAILBOX, Endpoint, Partner
@@ -211,7 +211,7 @@ class _Planning:
         """None: they do not open."""
         try:
             return self.opened(seen).endpoint.secrets
-        except (MissingKey, Tampered):
+        except (MissingKey, Tampered, UnknownKey):
             return None
 
     def _fits(self, subscriber: Subscriber, endpoint: Endpoint) -> bool:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.adapters.keys.local import LocalKeyring
-from hub.domain.errors import MissingKey, SettingsError, Tampered
+from hub.domain.errors import SettingsError, Tampered, UnknownKey
 from hub.ports.keyring import DataKey, Keyring
 
 HUB_KEY = bytes(range(32))
@@ -46,8 +46,8 @@ def test_a_wrapping_does_not_contain_the_key() -> None:
     assert HUB_KEY not in DATA_KEY.wrapped
 
 
-def test_a_data_key_of_another_hub_is_a_missing_key() -> None:
-    with pytest.raises(MissingKey):
+def test_a_data_key_of_another_hub_is_under_an_unknown_key() -> None:
+    with pytest.raises(UnknownKey):
         LocalKeyring(os.urandom(32)).unwrap(DATA_KEY.wrapped)
 
 
@@ -60,7 +60,7 @@ def test_the_wrappings_of_one_hub_key_carry_the_same_id_and_those_of_two_do_not(
 @given(bit=st.integers(0, len(DATA_KEY.wrapped) * 8 - 1))
 def test_a_wrapping_in_which_one_bit_changed_does_not_open(bit: int) -> None:
     # A change of the key id cannot be told from the wrapping of another hub.
-    expected = MissingKey if 8 <= bit < 72 else Tampered
+    expected = UnknownKey if 8 <= bit < 72 else Tampered
     with pytest.raises(expected):
         KEYRING.unwrap(flipped(DATA_KEY.wrapped, bit))
 

@@ -1,8 +1,8 @@
-"""The keyring of one hub: a single key, from a file or from the environment.
+"""The keyring of one hub: its keys, from a file or from the environment.
 
-Business of this room: reading and making that key, deriving from it one key for each use, wrapping the
-data keys of submissions, sealing small documents. Not its business: files of any length (`sealing`), and
-where wrapped keys are kept.
+Business of this room: deriving from the hub's key one key for each use, wrapping the data keys of submissions, sealing
+small documents. Not its business: where keys lie (`file`), files of any length (`sealing`), and where wrapped keys are
+kept.
 
 Every use has a key of its own, derived with HKDF-SHA-256, so that nothing learnt from one use says
 anything about another.
@@ -10,12 +10,10 @@ anything about another.
 
 from __future__ import annotations
 
-import base64
-import contextlib
 import hmac
 import os
-import secrets
-import stat
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
@@ -23,10 +21,10 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from hub.domain.errors import MissingKey, SettingsError, Tampered
+from hub.adapters.keys.file import KEY, HubKeys, KeyFile, Look, read_keys
+from hub.domain.errors import SettingsError, Tampered, UnknownKey
 from hub.ports.keyring import DataKey
 
-KEY = 32
 KEY_ID = 8
 NONCE = 12
 TAG = 16
@@ -36,69 +34,77 @@ WRAPPED = b"\x01"
 WRAPPED_LENGTH = len(WRAPPED) + KEY_ID + NONCE + KEY + TAG
 DOCUMENT = b"\x01"
 
-# Far more than a key takes, far less than a device file that was named by mistake gives.
-LONGEST_FILE = 1024
+_LOOKING = 1.0
+"""Seconds between two looks at the key file: so long a process may go on wrapping under the key of before."""
 
 
 class LocalKeyring:
-    """Holds the hub's key in memory; its repr shows the key's id, never a key.
+    """Holds the hub's keys in memory; its repr shows the newest one's id, never a key. One that was read from a file
+    looks at it again: when something is wrapped under a key that it does not know, and every second.
 
     Wrapping draws its nonces at random: safe for 2^32 data keys under one hub key.
     """
 
-    __slots__ = ("_digests", "_id", "_key", "_signing", "_wrapping")
+    __slots__ = ("_file", "_keys", "_look", "_looked", "_newest", "_root")
 
-    def __init__(self, key: bytes) -> None:
-        if len(key) != KEY:
+    def __init__(self, key: bytes, *older: bytes) -> None:
+        if any(len(one) != KEY for one in (key, *older)):
             raise SettingsError(f"the hub's key must be {KEY} bytes")
-        self._key = key
-        self._id = _derived(key, b"key id", KEY_ID)
-        self._wrapping = AESGCM(_derived(key, b"wrapping"))
-        self._digests = _derived(key, b"digests")
-        self._signing: dict[str, bytes] = {}
+        self._file: KeyFile | None = None
+        self._look: Look | None = None
+        self._looked = 0.0
+        self._take(HubKeys((key, *older)))
+        # Of a hub that never rotated its key, this is what digests were made under since its beginning.
+        self._root = _derived((key, *older)[-1], b"digests")
 
     @classmethod
     def from_base64(cls, text: str) -> LocalKeyring:
-        """The key as 32 bytes in base64. Raises SettingsError, which does not quote it."""
-        try:
-            key = base64.b64decode(text.strip(), validate=True)
-        except ValueError:
-            # Not chained: what could not be decoded is a secret with a typing error in it.
-            raise SettingsError("the hub's key is not base64") from None
-        return cls(key)
+        """The keys as 32 bytes in base64 each, the newest first. Raises SettingsError, which does not quote them."""
+        keys = read_keys(text)
+        keyring = cls(*keys.used)
+        keyring._take(keys)
+        return keyring
 
     @classmethod
     def from_file(cls, path: Path, create: bool) -> LocalKeyring:
-        """The key in a file that only its owner may touch, made with a fresh key if it is missing and
+        """The keys in a file that only its owner may touch, made with a fresh key if it is missing and
         `create` is set. Of several hubs that start at once, all get the same key. Raises SettingsError."""
-        try:
-            if create and not path.exists():
-                _make(path)
-            text = _read(path)
-        except OSError as error:
-            raise SettingsError(f"the key file {path}: {error.strerror}") from error
-        try:
-            return cls.from_base64(text)
-        except SettingsError as error:
-            raise SettingsError(f"the key file {path}: {error}") from None
+        file = KeyFile(path)
+        if create:
+            file.make()
+        look = file.look()
+        keys = file.read()
+        keyring = cls(*keys.used)
+        keyring._take(keys)
+        keyring._file, keyring._look, keyring._looked = file, look, time.monotonic()
+        return keyring
+
+    @property
+    def ids(self) -> Sequence[bytes]:
+        self._watch(0)
+        return tuple(self._keys)
 
     def fresh(self) -> DataKey:
-        plain = os.urandom(KEY)
-        nonce = os.urandom(NONCE)
-        # The hub key's id travels with the wrapping: a rotation finds by it what is still to be wrapped anew.
-        named = WRAPPED + self._id
-        return DataKey(plain, named + nonce + self._wrapping.encrypt(nonce, plain, named))
+        self._watch(_LOOKING)
+        return self._newest.wrap(os.urandom(KEY))
 
     def unwrap(self, wrapped: bytes) -> DataKey:
+        return DataKey(self._opener(wrapped).unwrap(wrapped), wrapped)
+
+    def rewrap(self, wrapped: bytes) -> bytes:
+        plain = self.unwrap(wrapped).plain
+        return self._newest.wrap(plain).wrapped
+
+    def _opener(self, wrapped: bytes) -> _HubKey:
         if len(wrapped) != WRAPPED_LENGTH or not wrapped.startswith(WRAPPED):
             raise Tampered
-        named, rest = wrapped[: len(WRAPPED) + KEY_ID], wrapped[len(WRAPPED) + KEY_ID :]
-        if named[len(WRAPPED) :] != self._id:
-            raise MissingKey
+        named = wrapped[len(WRAPPED) : len(WRAPPED) + KEY_ID]
+        if named not in self._keys:
+            self._watch(0)
         try:
-            return DataKey(self._wrapping.decrypt(rest[:NONCE], rest[NONCE:], named), wrapped)
-        except InvalidTag:
-            raise Tampered from None
+            return self._keys[named]
+        except KeyError:
+            raise UnknownKey from None
 
     def seal(self, key: DataKey, plain: bytes, context: bytes) -> bytes:
         nonce = os.urandom(NONCE)
@@ -114,16 +120,85 @@ class LocalKeyring:
             raise Tampered from None
 
     def digest(self, content: bytes) -> bytes:
-        return hmac.digest(self._digests, content, "sha256")
+        return hmac.digest(self._root, content, "sha256")
+
+    def root(self) -> bytes:
+        return self._newest.wrap(self._root).wrapped
+
+    def take_root(self, wrapped: bytes) -> None:
+        self._root = self.unwrap(wrapped).plain
+
+    def sign(self, purpose: str, content: bytes) -> bytes:
+        self._watch(_LOOKING)
+        return self._newest.sign(purpose, content)
+
+    def verify(self, purpose: str, content: bytes, signature: bytes) -> bool:
+        self._watch(_LOOKING)
+        return self._verify(purpose, content, signature) or (
+            # Another process may have signed it under a key that came a moment ago.
+            self._watch(0) and self._verify(purpose, content, signature)
+        )
+
+    def _verify(self, purpose: str, content: bytes, signature: bytes) -> bool:
+        # All of them, whichever it was: how long it takes says nothing.
+        found = [hmac.compare_digest(signature, key.sign(purpose, content)) for key in self._keys.values()]
+        return any(found)
+
+    def _watch(self, after: float) -> bool:
+        """Look at the file again, unless that was less than so many seconds ago: whether keys changed. One that
+        cannot be read changes nothing: what is known stays known."""
+        now = time.monotonic()
+        if self._file is None or now - self._looked < after:
+            return False
+        self._looked = now
+        look = self._file.look()
+        if look is None or look == self._look:
+            return False
+        try:
+            self._take(self._file.read())
+        except SettingsError:
+            return False
+        self._look = look
+        return True
+
+    def _take(self, keys: HubKeys) -> None:
+        known = {one.id: one for one in map(_HubKey, keys.known)}
+        self._newest = next(iter(known.values()))
+        self._keys = known
+
+    def __repr__(self) -> str:
+        return f"LocalKeyring({self._newest.id.hex()})"
+
+
+class _HubKey:
+    """One key of the hub, and what is derived from it."""
+
+    __slots__ = ("_key", "_signing", "_wrapping", "id")
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+        self.id = _derived(key, b"key id", KEY_ID)
+        self._wrapping = AESGCM(_derived(key, b"wrapping"))
+        self._signing: dict[str, bytes] = {}
+
+    def wrap(self, plain: bytes) -> DataKey:
+        nonce = os.urandom(NONCE)
+        # The hub key's id travels with the wrapping: a rotation finds by it what is still to be wrapped anew.
+        named = WRAPPED + self.id
+        return DataKey(plain, named + nonce + self._wrapping.encrypt(nonce, plain, named))
+
+    def unwrap(self, wrapped: bytes) -> bytes:
+        named, rest = wrapped[: len(WRAPPED) + KEY_ID], wrapped[len(WRAPPED) + KEY_ID :]
+        try:
+            return self._wrapping.decrypt(rest[:NONCE], rest[NONCE:], named)
+        except InvalidTag:
+            raise Tampered from None
 
     def sign(self, purpose: str, content: bytes) -> bytes:
         key = self._signing.get(purpose)
         if key is None:
             key = self._signing.setdefault(purpose, _derived(self._key, b"signature " + purpose.encode()))
         return hmac.digest(key, content, "sha256")
-
-    def __repr__(self) -> str:
-        return f"LocalKeyring({self._id.hex()})"
 
 
 def _documents(key: DataKey) -> AESGCM:
@@ -134,43 +209,3 @@ def _documents(key: DataKey) -> AESGCM:
 def _derived(key: bytes, use: bytes, length: int = KEY) -> bytes:
     # No salt: the input is uniformly random already (RFC 5869, 3.1).
     return HKDF(SHA256(), length, salt=None, info=b"aiguillage/1/" + use).derive(key)
-
-
-def _read(path: Path) -> str:
-    # Asked of the opened file: between a look at the name and its opening, the name may change hands.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    try:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise SettingsError(f"the key file {path} is not a file")
-        if found.st_mode & 0o077:
-            raise SettingsError(
-                f"the key file {path} is open to others than its owner "
-                f"(mode {stat.S_IMODE(found.st_mode):04o}): chmod 600 it, and consider the key known"
-            )
-        return os.read(descriptor, LONGEST_FILE).decode("ascii", errors="replace")
-    finally:
-        os.close(descriptor)
-
-
-def _make(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        try:
-            os.write(descriptor, base64.b64encode(os.urandom(KEY)) + b"\n")
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        # A link, not a rename: it never overwrites, so the first of several hubs decides for all.
-        with contextlib.suppress(FileExistsError):
-            os.link(temporary, path)
-    finally:
-        temporary.unlink()
-    # Content will be sealed under this key at once: a power cut must not take the key and leave the content.
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hmac
 from collections.abc import Callable
 from datetime import timedelta
 from uuid import UUID
 
 from hub.ports.connector import Parcel
 from hub.ports.keyring import Keyring
+
+_PURPOSE = "link"
 
 
 class Links:
@@ -32,7 +33,8 @@ class Links:
         """Valid for the lifetime, from now."""
         delivery = parcel.attempt.delivery
         expires = int(self._now() + self._lifetime.total_seconds())
-        signature = base64.urlsafe_b64encode(self._sign(delivery, number, expires)).decode().rstrip("=")
+        signed = self._keyring.sign(_PURPOSE, _told(delivery, number, expires))
+        signature = base64.urlsafe_b64encode(signed).decode().rstrip("=")
         return (
             f"{self._base_url}/v1/parcels/{delivery}/attachments/{number}"
             f"?expires={expires}&signature={signature}"
@@ -46,8 +48,9 @@ class Links:
             told = base64.b64decode(signature + "=" * (-len(signature) % 4), altchars=b"-_", validate=True)
         except (binascii.Error, ValueError):
             return False
-        genuine = hmac.compare_digest(told, self._sign(delivery, number, int(expires)))
+        genuine = self._keyring.verify(_PURPOSE, _told(delivery, number, int(expires)), told)
         return genuine and self._now() < int(expires)
 
-    def _sign(self, delivery: UUID, number: int, expires: int) -> bytes:
-        return self._keyring.sign("link", f'["{delivery}", {number}, {expires}]'.encode())
+
+def _told(delivery: UUID, number: int, expires: int) -> bytes:
+    return f'["{delivery}", {number}, {expires}]'.encode()
