@@ -124,7 +124,7 @@ class ParkedGroup:
 
 @dataclass(frozen=True, slots=True)
 class MailboxItem:
-    """A parcel that lies in a partner's mailbox, with the key of its submission to open it."""
+    """A parcel of a partner, with the key of its submission to open it."""
 
     claim: Claim = field(repr=False)
     state: State
@@ -143,17 +143,17 @@ class Views(Protocol):
         """The largest groups first, at most a thousand. Who has told no vendor is grouped under ''."""
         ...
 
-    async def mailbox(self, subscriber: Subscriber, after: int, limit: int) -> Sequence[MailboxItem]:
-        """A partner's deliveries not yet acknowledged, withdrawn, expired or returned, with a sequence
-        number above `after`, in that order."""
+    async def parcel(self, delivery: UUID, owner: Subscriber | None = None) -> MailboxItem | None:
+        """One delivery with all its parcel is made of, whatever its state. `owner`: None, unless it is this
+        partner's."""
         ...
 
-    async def parcel(self, delivery: UUID) -> MailboxItem | None:
-        """One delivery with all its parcel is made of, whatever its state."""
+    async def parcels(self, deliveries: Sequence[UUID], owner: Subscriber) -> Sequence[MailboxItem]:
+        """Those of them that are this partner's, in the order asked."""
         ...
 
     async def moved_away(self, subscriber: Subscriber, delivery: UUID) -> bool:
-        """Whether it was this partner's, and is now, by successions, another's."""
+        """Whether it was this partner's, and is now, by successions, another's: whoever has it, has it still."""
         ...
 
     async def counts(self) -> dict[str, int]:

@@ -129,6 +129,8 @@ class ParcelAnswer(WireModel):
     delivery: UUID
     sequence: int
     state: str
+    channel: str = Field(description="The one it is, or was, to be delivered on.")
+    leased_until: datetime | None = Field(description="Until when a program of this partner holds it.")
     kind: str
     revision: int
     sender: str
@@ -141,12 +143,39 @@ class ParcelAnswer(WireModel):
 
 class MailboxAnswer(WireModel):
     items: list[ParcelAnswer]
-    next: int | None = Field(description="To be given as `after` for what follows; None at the end.")
+    next: int | None = Field(
+        description="To be given as `after` for what follows; None at the end. Before it, a page may be short."
+    )
+
+
+class LeaseAnswer(WireModel):
+    reader: str = Field(description="Who holds them: as it was told, or a name made up for this once.")
+    until: datetime = Field(description="From then on, who asks next may get them.")
+    full: bool = Field(description="Nothing is given: this partner's programs hold as many as they may.")
+    items: list[ParcelAnswer]
+
+
+class ReleasedAnswer(WireModel):
+    released: int = Field(description="How many parcels it held.")
 
 
 class AcknowledgementAnswer(WireModel):
     delivery: UUID
     state: Literal["acknowledged"]
+
+
+class AcknowledgedAnswer(WireModel):
+    """What became of one of several."""
+
+    delivery: UUID
+    state: Literal["acknowledged", "moved", "not_found"] = Field(
+        description="`moved`: it was this partner's, and followed to whoever took its place; `not_found`: there is no"
+        " such thing, or it belongs to somebody else, or it can be acknowledged no more."
+    )
+
+
+class AcknowledgementsAnswer(WireModel):
+    items: list[AcknowledgedAnswer] = Field(description="In the order asked, each once.")
 
 
 class NumberAnswer(WireModel):

@@ -50,10 +50,32 @@ class DeliveryQuery(QueryModel):
 
 
 class MailboxQuery(QueryModel):
-    after: Annotated[int, Field(ge=0, lt=2**63)] = Field(
-        default=0, description="Only parcels with a higher sequence number."
+    drawer: Literal["open", "handed_over", "acknowledged"] = Field(
+        default="open",
+        description="`open`: what the partner is to take note of, the lowest number first. `handed_over`: what was"
+        " delivered on another channel and is not acknowledged; `acknowledged`: what can still be read: both the"
+        " highest number first.",
+    )
+    after: Annotated[int, Field(ge=0, lt=2**63)] | None = Field(
+        default=None,
+        description="Where to go on: a number that is known already, or the `next` of the page before.",
     )
     limit: Annotated[int, Field(ge=1, le=200)] = 50
+
+
+class LeaseIn(WireModel):
+    """Parcels for one program of a partner, and for no other until then."""
+
+    seconds: Annotated[int, Field(ge=1, le=3600)] = 300
+    limit: Annotated[int, Field(ge=1, le=200)] = 50
+    reader: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,59}$")] | None = Field(
+        default=None,
+        description="Which program: what it holds already is among what it gets, and is held anew. None: another one.",
+    )
+
+
+class AcknowledgeIn(WireModel):
+    deliveries: Annotated[list[UUID], Field(min_length=1, max_length=500)]
 
 
 Ids = Annotated[list[UUID], Field(min_length=1, max_length=1000)]

@@ -27,6 +27,7 @@ from hub.adapters.postgres.views import PostgresViews
 from hub.domain.errors import LeaseLost, Unavailable
 from hub.domain.ledger import Term
 from hub.domain.lifecycle import State
+from hub.domain.mailbox import Drawer
 from hub.domain.replays import ReplayOrder, Selection
 from hub.ports.lanes import Claim
 from hub.ports.rule_books import Change, Item, ItemKind
@@ -680,8 +681,8 @@ async def test_while_lanes_move_and_are_served_and_filled_nothing_is_lost_and_no
 
 
 async def lying(database: Database, number: int) -> list[tuple[UUID, int]]:
-    items = await PostgresViews(database).mailbox(subscriber(number), 0, 100)
-    return [(item.claim.attempt.delivery, item.claim.sequence) for item in items]
+    page = await PostgresMailboxes(database).look(subscriber(number), Drawer.OPEN, None, 100)
+    return [(entry.delivery, entry.sequence) for entry in page.entries]
 
 
 async def test_what_lies_in_a_mailbox_follows_under_the_successor_s_numbers(

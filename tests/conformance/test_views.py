@@ -311,44 +311,21 @@ async def test_parked_deliveries_are_told_by_cause_and_channel(
     assert [group.cause for group in await views.parked()] == ["mail.bounced"]
 
 
-# --- mailboxes and parcels ----------------------------------------------------------------------------
+# --- parcels ------------------------------------------------------------------------------------------
 
 
-async def test_a_mailbox_holds_a_partner_s_own_parcels_in_the_order_of_their_numbers(
+async def test_parcels_come_in_the_order_asked_and_another_s_are_not_there(
     database: Database, views: PostgresViews
 ) -> None:
-    await plant(database, range(5), to=[1, 2])
-    found = await views.mailbox(subscriber(1), 0, 3)
-    assert [item.claim.sequence for item in found] == [1, 2, 3]
-    rest = await views.mailbox(subscriber(1), 3, 10)
-    assert [item.claim.sequence for item in rest] == [4, 5]
-    assert {item.claim.subscriber for item in [*found, *rest]} == {subscriber(1)}
-    assert found[0].claim.wrapped_key == submission(0).wrapped_key
-    assert found[0].claim.sealed == submission(0).sealed
-
-
-@pytest.mark.parametrize("state", list(State))
-async def test_a_mailbox_holds_what_may_still_be_acknowledged(
-    database: Database, views: PostgresViews, state: State
-) -> None:
-    [name] = await plant(database, [1])
-    due = "clock_timestamp()" if state in (State.PLANNED, State.IN_FLIGHT, State.WAITING) else "NULL"
-    await execute(database, f"UPDATE delivery SET state = '{state}', due_at = {due}")
-    gone = {State.ACKNOWLEDGED, State.WITHDRAWN, State.EXPIRED, State.RETURNED}
-    assert [item.state for item in await views.mailbox(subscriber(1), 0, 10)] == (
-        [] if state in gone else [state]
-    )
-    parcel = await views.parcel(name)
-    assert parcel is not None
-    assert parcel.state is state
-
-
-async def test_what_is_acknowledged_lies_in_the_mailbox_no_more(
-    database: Database, views: PostgresViews
-) -> None:
-    first, _ = await plant(database, [1, 2])
-    await PostgresMailboxes(database).acknowledge(subscriber(1), [first])
-    assert [item.claim.sequence for item in await views.mailbox(subscriber(1), 0, 10)] == [2]
+    names = await plant(database, range(4))
+    [other] = await plant(database, [9], to=[2])
+    asked = [names[2], uuid4(), other, names[0], names[3]]
+    found = await views.parcels(asked, subscriber(1))
+    assert [item.claim.attempt.delivery for item in found] == [names[2], names[0], names[3]]
+    assert found[1].claim.wrapped_key == submission(0).wrapped_key
+    assert found[1].claim.sealed == submission(0).sealed
+    assert await views.parcel(other, subscriber(1)) is None
+    assert await views.parcel(other, subscriber(2)) is not None
 
 
 async def test_a_parcel_is_what_a_worker_would_claim_and_reading_it_claims_nothing(

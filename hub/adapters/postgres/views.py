@@ -18,7 +18,7 @@ from hub.adapters.postgres.database import Connection, Database
 from hub.adapters.postgres.gauges import read_gauges
 from hub.adapters.postgres.rows import reasons_from_json
 from hub.domain.identity import Subscriber
-from hub.domain.lifecycle import State, sources_of
+from hub.domain.lifecycle import State
 from hub.ports.views import (
     AttemptView,
     DeliveryFilter,
@@ -84,33 +84,17 @@ class PostgresViews:
 
         return await self._database.once(work)
 
-    async def mailbox(self, subscriber: Subscriber, after: int, limit: int) -> Sequence[MailboxItem]:
-        # What can still be acknowledged is what lies there. Of who is succeeded nothing does: it is on its
-        # way to the successor, and has a number of its own there in a moment.
-        lying = list(sources_of(State.ACKNOWLEDGED))
+    async def parcel(self, delivery: UUID, owner: Subscriber | None = None) -> MailboxItem | None:
+        found = await self._parcels([delivery], owner)
+        return found[0] if found else None
 
+    async def parcels(self, deliveries: Sequence[UUID], owner: Subscriber) -> Sequence[MailboxItem]:
+        return await self._parcels(deliveries, owner)
+
+    async def _parcels(self, deliveries: Sequence[UUID], owner: Subscriber | None) -> Sequence[MailboxItem]:
         async def work(connection: Connection) -> Sequence[MailboxItem]:
-            rows = await connection.fetch(
-                f"""
-                {_PARCELS}
-                WHERE delivery.subscriber = $1 AND delivery.sequence > $2 AND delivery.state = ANY($3::text[])
-                  AND successor_in_force($1) = $1
-                ORDER BY delivery.sequence
-                LIMIT $4
-                """,
-                str(subscriber),
-                after,
-                lying,
-                limit,
-            )
-            return [_mailbox_item(row) for row in rows]
-
-        return await self._database.once(work)
-
-    async def parcel(self, delivery: UUID) -> MailboxItem | None:
-        async def work(connection: Connection) -> MailboxItem | None:
-            row = await connection.fetchrow(_PARCEL, delivery)
-            return None if row is None else _owned(row)
+            whose = None if owner is None else str(owner)
+            return [_owned(row) for row in await connection.fetch(_PARCELS, list(deliveries), whose)]
 
         return await self._database.once(work)
 
@@ -287,26 +271,23 @@ _GROUPED_BY = {
 
 # --- parcels ------------------------------------------------------------------------------------------
 
-_THEIR_SUBMISSION = """
-    FROM delivery
+# What is another's is not even read.
+_PARCELS = f"""
+    SELECT successor_in_force(delivery.subscriber) AS owner, delivery.state, {CLAIM_COLUMNS}
+    FROM unnest($1::uuid[]) WITH ORDINALITY AS asked (id, place)
+    JOIN delivery ON delivery.id = asked.id
+      AND ($2::text IS NULL OR successor_in_force(delivery.subscriber) = $2)
     JOIN submission ON submission.id = delivery.submission
     LEFT JOIN submission_key ON submission_key.submission = delivery.submission
+    ORDER BY asked.place
 """
 
-_PARCELS = f"SELECT delivery.state, {CLAIM_COLUMNS} {_THEIR_SUBMISSION}"
-
-_PARCEL = f"""
-    SELECT successor_in_force(delivery.subscriber) AS owner, delivery.state, {CLAIM_COLUMNS}
-    {_THEIR_SUBMISSION}
-    WHERE delivery.id = $1
-"""
-
-
-# Also what is on its way, or stays where it is while its partner is succeeded.
+# Also what is on its way, or stays where it is while its partner is succeeded; not what nobody has any more.
 _MOVED_AWAY = """
     SELECT EXISTS (
         SELECT FROM delivery
-        WHERE id = $2 AND successor_in_force(subscriber) <> $1 AND (
+        WHERE id = $2 AND successor_in_force(subscriber) <> $1
+          AND state NOT IN ('withdrawn', 'expired', 'returned') AND (
             subscriber = $1
             OR EXISTS (SELECT FROM moved WHERE moved.delivery = delivery.id AND moved.subscriber = $1)
         )
@@ -314,11 +295,7 @@ _MOVED_AWAY = """
 """
 
 
-def _mailbox_item(row: asyncpg.Record) -> MailboxItem:
-    return MailboxItem(claim_from(row), State(row["state"]))
-
-
 def _owned(row: asyncpg.Record) -> MailboxItem:
     """A parcel belongs to whoever stands for its partner now: who is succeeded reads nothing any more."""
-    item = _mailbox_item(row)
-    return replace(item, claim=replace(item.claim, subscriber=Subscriber.parse(row["owner"])))
+    claim = replace(claim_from(row), subscriber=Subscriber.parse(row["owner"]))
+    return MailboxItem(claim, State(row["state"]))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from hub.domain.replays import as_words
 from hub.ports.connector import Parcel
+from hub.ports.mailboxes import Entry
 from hub.ports.replays import Disclosure, Replay
 from hub.ports.tokens import Identity, OperatorIdentity
 from hub.ports.views import AttemptView, DeliveryView, SubmissionView
@@ -91,11 +92,13 @@ def _attempt(view: AttemptView, reader: Identity) -> AttemptAnswer:
     )
 
 
-def parcel_answer(parcel: Parcel, state: str, links: dict[int, str]) -> ParcelAnswer:
+def parcel_answer(entry: Entry, parcel: Parcel, links: dict[int, str]) -> ParcelAnswer:
     return ParcelAnswer(
         delivery=parcel.attempt.delivery,
         sequence=parcel.sequence,
-        state=state,
+        state=entry.state.value,
+        channel=entry.channel,
+        leased_until=entry.leased_until,
         kind=parcel.kind.value,
         revision=parcel.revision,
         sender=parcel.sender,

@@ -14,7 +14,7 @@ from pydantic.json_schema import models_json_schema
 
 from hub.entrypoints.http.problems import MEDIA_TYPE
 from schemas.models.answers import LineAnswer, ProblemAnswer
-from schemas.models.questions import OpenLaneIn, ReplayIn, RerouteIn, SelectionIn
+from schemas.models.questions import AcknowledgeIn, LeaseIn, OpenLaneIn, ReplayIn, RerouteIn, SelectionIn
 from schemas.models.submission import SubmissionIn
 
 Responses = dict[int | str, dict[str, Any]]
@@ -74,6 +74,8 @@ class Described(FastAPI):
                     (SelectionIn, "validation"),
                     (RerouteIn, "validation"),
                     (OpenLaneIn, "validation"),
+                    (LeaseIn, "validation"),
+                    (AcknowledgeIn, "validation"),
                     (LineAnswer, "serialization"),
                     (ProblemAnswer, "serialization"),
                 ],

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -85,12 +85,19 @@ async def get_file(
     if name is None or not _is_number(number):
         raise not_found()
     file, read = await _file(rooms, owner, name, int(number))
+
+    async def note(part: str) -> None:
+        await rooms.reads.fetched(replace(read, what=f"{read.what}, {part}") if part else read)
+
+    return await answer_file(request, file, note)
+
+
+async def answer_file(request: Request, file: ParcelFile, note: Callable[[str], Awaitable[None]]) -> Response:
+    """The file, or the one range of it that is asked for. `note` is told which ('': all of it), and writes who read
+    what, before anything leaves. Raises Problem 416."""
     wanted = _wanted(request, file)
     start, end = wanted or (0, file.size)
-    # Who read what is written before anything leaves.
-    await rooms.reads.fetched(
-        read if wanted is None else replace(read, what=f"{read.what}, bytes {start}-{end - 1}")
-    )
+    await note("" if wanted is None else f"bytes {start}-{end - 1}")
     stream = file.open(start, end)
     # The first bytes before the status line: what does not open is then still a whole problem.
     first = await anext(stream, b"")
@@ -110,13 +117,14 @@ async def get_file(
 async def _file(
     rooms: Rooms, owner: Subscriber | None, delivery: UUID, number: int
 ) -> tuple[ParcelFile, Read]:
-    """Raises Problem 404, the same whether there is no such file, or it is another partner's, or the parcel
-    is not its partner's any more, or its keys are destroyed; 410 when its partner's place was taken."""
-    item = await rooms.views.parcel(delivery)
+    """Raises Problem 404, the same, and after the same looks, whether there is no such file, or it is another
+    partner's, or the parcel is not its partner's any more, or its keys are destroyed; 410 when its partner's place
+    was taken."""
+    item = await rooms.views.parcel(delivery, owner)
+    if item is None and owner is not None and await rooms.views.moved_away(owner, delivery):
+        raise moved()
     if item is None or item.state in NO_LONGER or not item.claim.wrapped_key:
         raise not_found()
-    if owner is not None and owner != item.claim.subscriber:
-        raise moved() if await rooms.views.moved_away(owner, delivery) else not_found()
     try:
         file = rooms.parcels.file(item.claim, number)
     except MissingKey:
