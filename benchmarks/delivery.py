@@ -236,8 +236,6 @@ async def _store(short: bool) -> list[Row]:
         partners = list(range(PARTNERS)) * each
         decisions = land.decided(await land.accepted(partners))
         await land.settled()
-        # What went before is told late by those whose connections are kept.
-        await costs_of(land.dsn)
         async with telling_statements(land.dsn, land.folder / "store"):
             begun = await _costs(land)
             await land.registered(decisions)

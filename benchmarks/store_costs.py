@@ -17,7 +17,9 @@ Costs = Mapping[tuple[str, str], float]
 """By what is counted, and its unit."""
 
 _FLUSHED = 1.5
-"""Seconds within which an idle connection has told what it did."""
+"""Seconds within which a connection that goes on working has told what it did."""
+_IDLE = 11.0
+"""The same of one that fell silent."""
 
 
 _STATEMENT = re.compile(rb"LOG:  (?:execute|statement)\b")
@@ -55,7 +57,7 @@ def statements_in(home: Path) -> Costs:
 
 async def costs_of(dsn: str) -> Costs:
     """Of all that was done in this database so far; WAL is the whole server's."""
-    await asyncio.sleep(_FLUSHED)
+    await asyncio.sleep(_IDLE)
     connection = await asyncpg.connect(dsn)
     try:
         tables = await connection.fetch(
