@@ -16,10 +16,10 @@ from hub.adapters.postgres.embedded_cluster import KEEPER, USER
 Costs = Mapping[tuple[str, str], float]
 """By what is counted, and its unit."""
 
-_FLUSHED = 1.5
-"""Seconds within which a connection that goes on working has told what it did."""
-_IDLE = 11.0
-"""The same of one that fell silent."""
+_HEARD = 1.5
+"""Seconds after which every connection goes by new settings."""
+_TOLD = 11.0
+"""Seconds within which a connection that fell silent has told what it did."""
 
 
 _STATEMENT = re.compile(rb"LOG:  (?:execute|statement)\b")
@@ -46,7 +46,7 @@ async def _reload(dsn: str) -> None:
         await connection.execute("SELECT pg_reload_conf()")
     finally:
         await connection.close()
-    await asyncio.sleep(_FLUSHED)
+    await asyncio.sleep(_HEARD)
 
 
 def statements_in(home: Path) -> Costs:
@@ -57,7 +57,7 @@ def statements_in(home: Path) -> Costs:
 
 async def costs_of(dsn: str) -> Costs:
     """Of all that was done in this database so far; WAL is the whole server's."""
-    await asyncio.sleep(_IDLE)
+    await asyncio.sleep(_TOLD)
     connection = await asyncpg.connect(dsn)
     try:
         tables = await connection.fetch(
