@@ -8,7 +8,6 @@ one file, whose link the partner is given. It measures nothing.
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -102,7 +101,9 @@ class Country:
         at = {decision.deliveries[0]: decision for decision in decisions}
         parcels = ParcelRoom(LocalAttachments(self.folder), self.keyring, str)
         links = Links(self.keyring, self.environment["HUB_PUBLIC_URL"], timedelta(hours=72), time.time)
-        key = base64.b64decode(SECRET.removeprefix("whsec_"))
+        key = webhook.signer(SECRET)
+        assert key is not None
+        signers = webhook.Signers(key)
         found = []
         for arrival in arrivals:
             submission, facts = self.kept[at[arrival.delivery].submission]
@@ -124,7 +125,7 @@ class Country:
                 )
             )
             sent = webhook.body(parcel, [links.link(parcel, file.number) for file in parcel.files])
-            headers = {"User-Agent": "aiguillage", **webhook.headers(parcel, sent, key, time.time())}
+            headers = {"User-Agent": "aiguillage", **webhook.headers(parcel, sent, signers, time.time())}
             found.append((sink.url(arrival.partner), headers, sent))
         return found
 
