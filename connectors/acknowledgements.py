@@ -1,0 +1,145 @@
+"""Acknowledgement files (acquittements): what a partner says of a delivery, as XML in a file. Pure.
+
+Two forms are read. The hub's own:
+
+    <acquittement>
+      <remise>5f0c…</remise>                       the delivery, as the parcel names it; or else
+      <numero>A-9-X3UGO4V7</numero> <demarche>…</demarche>   the sender's number, and the procedure
+      <statut>DONE</statut> <message>…</message>   one of both, or both
+    </acquittement>
+
+And the message of the State's SFTP exchange, on its way back: `MessageId` (which holds the delivery in what this hub
+sends) or `NumeroTeledemarche`, with `Etat` in `Body/Content/Retour`, or a content that is named `AVL` or `ANL`.
+Name spaces are not looked at: partners' software differs in them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from uuid import UUID
+from xml.etree.ElementTree import Element, ParseError
+
+from defusedxml import DefusedXmlException
+from defusedxml.ElementTree import fromstring
+
+from hub.domain.cases import CaseStatus
+from hub.domain.reports import LONGEST_MESSAGE
+from hub.ports.returns import Acknowledgement
+
+LARGEST = 64 * 1024
+"""Bytes of such a file."""
+
+WORDS: Mapping[str, CaseStatus] = {
+    **{status.value: status for status in CaseStatus},
+    # Delivered, and not delivered, in the State's exchange.
+    "AVL": CaseStatus.SI_RECEIVED,
+    "ANL": CaseStatus.SI_INTG_ERROR,
+    # What the software of a service writes into `Etat`.
+    "14": CaseStatus.SI_RECEIVED,
+    "15": CaseStatus.SI_INTG_ERROR,
+    "16": CaseStatus.IN_PROGRESS,
+    "17": CaseStatus.ADD_AWAITING,
+    "19": CaseStatus.DONE,
+    "20": CaseStatus.REFUSED,
+    "100": CaseStatus.DONE,
+}
+
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+_LONGEST = 100
+
+
+class Unreadable(Exception):
+    """Its text is a word of ours: why nobody can read it."""
+
+
+def read_acknowledgement(content: bytes) -> Acknowledgement:
+    """Raises Unreadable."""
+    if len(content) > LARGEST:
+        raise Unreadable("too_large")
+    try:
+        root = fromstring(content, forbid_dtd=True)
+    except (ParseError, DefusedXmlException, ValueError, LookupError):
+        # The library says ValueError of what it forbids and of codings it cannot read.
+        raise Unreadable("no_xml") from None
+    match _local(root):
+        case "acquittement":
+            said = _own(root)
+        case "Message":
+            said = _state(root)
+        case _:
+            raise Unreadable("unknown_form")
+    if said.delivery is None and said.external_id is None:
+        raise Unreadable("no_delivery")
+    if said.status is None and said.message is None:
+        raise Unreadable("says_nothing")
+    return said
+
+
+def _own(root: Element) -> Acknowledgement:
+    told = {_local(child): (child.text or "").strip() for child in root}
+    named = told.get("remise", "")
+    if named and not _UUID.fullmatch(named):
+        raise Unreadable("no_delivery")
+    return Acknowledgement(
+        delivery=UUID(named) if named else None,
+        external_id=_short(told.get("numero")),
+        procedure=_short(told.get("demarche")),
+        status=_status(told.get("statut")),
+        message=_message(told.get("message")),
+    )
+
+
+def _state(root: Element) -> Acknowledgement:
+    named = _UUID.search(_first(root, "MessageId") or "")
+    content = next(_within(root, "Content"), root)
+    answer = next(_within(content, "Retour"), None)
+    if answer is not None:
+        status, message = _status(_first(answer, "Etat")), _message(_first(answer, "Commentaire"))
+    else:
+        kinds = [_local(child) for child in content if _local(child) in ("AVL", "ANL")]
+        status, message = (WORDS[kinds[0]] if len(kinds) == 1 else None), None
+    return Acknowledgement(
+        delivery=UUID(named[0]) if named else None,
+        external_id=_short(_first(root, "NumeroTeledemarche")),
+        procedure=_short(_first(root, "NumeroDemarche")),
+        status=status,
+        message=message,
+    )
+
+
+def _status(word: str | None) -> CaseStatus | None:
+    if not word:
+        return None
+    status = WORDS.get(word)
+    if status is None:
+        raise Unreadable("unknown_status")
+    return status
+
+
+def _message(text: str | None) -> str | None:
+    if not text:
+        return None
+    if len(text) > LONGEST_MESSAGE:
+        raise Unreadable("long_message")
+    return text
+
+
+def _short(text: str | None) -> str | None:
+    if text and len(text) > _LONGEST:
+        raise Unreadable("no_delivery")
+    return text or None
+
+
+def _first(root: Element, name: str) -> str | None:
+    found = next(_within(root, name), None)
+    return None if found is None else (found.text or "").strip()
+
+
+def _within(root: Element, name: str) -> Iterator[Element]:
+    return (child for child in root.iter() if _local(child) == name)
+
+
+def _local(element: Element) -> str:
+    tag = element.tag
+    return tag.rpartition("}")[2] if isinstance(tag, str) else ""

@@ -1,0 +1,134 @@
+"""The SFTP channel: parcels placed in a partner's directory, each appearing whole, and acknowledgements read from its
+return folder."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Collection, Sequence
+from typing import TypeVar
+
+from connectors.layouts import folder_name
+from connectors.parcels import each
+from connectors.sftp import returning
+from connectors.sftp.fields import FIELDS
+from connectors.sftp.judging import FAULTS, is_answer, judge
+from connectors.sftp.placing import Visit
+from connectors.sftp.sessions import KEPT, Session, Sessions
+from connectors.sftp.settings import Target, read
+from hub.domain.delivery import About, Deferred, Outcome, Refused
+from hub.domain.fields import Field
+from hub.domain.partner import Endpoint
+from hub.ports.connector import Connector, Parcel, Surroundings
+from hub.ports.returns import FoundFile, SeenFile
+
+__all__ = ["FIELDS", "SftpConnector", "connector", "folder_name", "judge"]
+
+AT_ONCE = 4
+"""Parcels under way on one connection: enough to hide the round trips, gentle to a small server."""
+
+_KNOWN = 20_000
+"""Endpoints that are remembered: more than a country has partners."""
+_SETTINGS = Refused("sftp.settings", About.ENDPOINT)
+
+T = TypeVar("T")
+
+
+def connector(surroundings: Surroundings) -> Connector:
+    return SftpConnector(surroundings)
+
+
+class SftpConnector:
+    """Also a `hub.ports.returns.Returns`. `kept`: seconds that an idle connection is kept."""
+
+    def __init__(self, surroundings: Surroundings, kept: float = KEPT) -> None:
+        self._sessions = Sessions(surroundings.outgoing, kept)
+        self._targets: dict[int, tuple[Endpoint, Target]] = {}
+
+    @property
+    def channel(self) -> str:
+        return "sftp"
+
+    @property
+    def fields(self) -> Sequence[Field]:
+        return FIELDS
+
+    def check(self, endpoint: Endpoint) -> Sequence[str]:
+        return read(endpoint)[1]
+
+    async def deliver(self, endpoint: Endpoint, parcels: Sequence[Parcel], limit: float) -> Sequence[Outcome]:
+        target = self._target(endpoint)
+        if target is None:
+            return [_SETTINGS for _ in parcels]
+        try:
+            session = await self._sessions.enter(endpoint, target, limit)
+        except FAULTS as fault:
+            return [judge(fault) for _ in parcels]
+        visit = Visit(session, target)
+        try:
+            await visit.prepare(parcels)
+            outcomes = await each(parcels, AT_ONCE, visit.deliver)
+        except BaseException:
+            session.abort()
+            raise
+        self._sessions.give_back(endpoint, session)
+        return outcomes
+
+    # --- the way back ---
+
+    def has_returns(self, endpoint: Endpoint) -> bool:
+        return endpoint.settings.get("return_directory") is not None
+
+    async def collect(
+        self, endpoint: Endpoint, limit: float, most: int, passed: Collection[SeenFile] = ()
+    ) -> Sequence[FoundFile] | Deferred | Refused:
+        target = self._target(endpoint)
+        if target is None:
+            return _SETTINGS
+        try:
+            session = await self._sessions.enter(endpoint, target, limit)
+        except FAULTS as fault:
+            return judge(fault)
+        return await self._ask(endpoint, session, returning.collect(session, target, most, passed))
+
+    async def done(
+        self, endpoint: Endpoint, files: Sequence[SeenFile], limit: float
+    ) -> Deferred | Refused | None:
+        target = self._target(endpoint)
+        if target is None:
+            return _SETTINGS
+        try:
+            session = await self._sessions.enter(endpoint, target, limit)
+        except FAULTS as fault:
+            return judge(fault)
+        return await self._ask(endpoint, session, returning.take_away(session, target, files))
+
+    async def _ask(self, endpoint: Endpoint, session: Session, asked: Awaitable[T]) -> T | Deferred | Refused:
+        """A fault of the server is an outcome; the connection is kept if it is still good."""
+        try:
+            answer = await asked
+        except FAULTS as fault:
+            outcome = judge(fault)
+            if not is_answer(fault) and not isinstance(fault, NotADirectoryError):
+                session.abort()
+            self._sessions.give_back(endpoint, session)
+            return outcome
+        except BaseException:
+            session.abort()
+            raise
+        self._sessions.give_back(endpoint, session)
+        return answer
+
+    def _target(self, endpoint: Endpoint) -> Target | None:
+        """The hub hands in the same endpoint again and again: it is read once."""
+        known = self._targets.get(id(endpoint))
+        if known is not None and known[0] is endpoint:
+            return known[1]
+        target, _ = read(endpoint)
+        if target is None:
+            return None
+        if len(self._targets) >= _KNOWN:
+            self._targets.clear()
+        self._targets[id(endpoint)] = (endpoint, target)
+        return target
+
+    async def close(self) -> None:
+        await self._sessions.close()

@@ -1,0 +1,123 @@
+"""Return folders: the files that a partner left, read and later taken away.
+
+Business of this file: which files are looked at, and that one which is still being written, or cannot be read, stops
+none of the others. What a file says is `connectors.acknowledgements`' business.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import stat
+from collections.abc import Collection, Sequence
+
+import asyncssh
+
+from connectors.acknowledgements import LARGEST, Unreadable, read_acknowledgement
+from connectors.sftp import uploads
+from connectors.sftp.judging import ABSENT, is_answer
+from connectors.sftp.sessions import Session
+from connectors.sftp.settings import Target
+from hub.ports.returns import FoundFile, SeenFile
+
+LISTED = 10_000
+"""Entries of the folder that are looked at."""
+
+_UNFINISHED = (".part", ".tmp", ".filepart", ".swp", ".lock")
+
+
+async def collect(
+    session: Session, target: Target, most: int, passed: Collection[SeenFile]
+) -> Sequence[FoundFile]:
+    """Raises what `judge` understands."""
+    folder = target.return_directory
+    if folder is None or not await session.is_directory(folder):
+        raise NotADirectoryError
+    known = set(passed)
+    seen = [file for file in await _listed(session, folder) if file not in known]
+    seen.sort(key=lambda file: (file.modified, file.name))
+    found: list[FoundFile] = []
+    for file in seen:
+        if len(found) >= most:
+            break
+        one = await _read(session, folder, file)
+        if one is not None:
+            found.append(one)
+    return found
+
+
+async def take_away(session: Session, target: Target, files: Sequence[SeenFile]) -> None:
+    """Raises what `judge` understands."""
+    folder = target.return_directory
+    if folder is None:
+        return
+    for file in files:
+        path = f"{folder}/{file.name}"
+        try:
+            if _seen(file.name, await session.soon(session.sftp.stat(path))) != file:
+                # Written anew since it was read: it is another file, to be read at the next look.
+                continue
+            if target.return_kept is None:
+                await session.soon(session.sftp.remove(path))
+            else:
+                await _move(session, path, f"{target.return_kept}/{file.name}", file)
+        except ABSENT:
+            continue
+
+
+async def _move(session: Session, path: str, kept: str, file: SeenFile) -> None:
+    try:
+        await session.soon(session.sftp.rename(path, kept))
+    except ABSENT:
+        raise
+    except asyncssh.SFTPError as fault:
+        if not is_answer(fault):
+            raise
+        # There is one of this name from an earlier time.
+        await session.soon(session.sftp.rename(path, f"{kept}.{file.modified}"))
+
+
+async def _listed(session: Session, folder: str) -> list[SeenFile]:
+    found: list[SeenFile] = []
+    entries = session.sftp.scandir(folder)
+    for _ in range(LISTED):
+        entry = await session.soon(anext(entries, None))
+        if entry is None:
+            break
+        name = str(entry.filename)
+        if _is_file(name, entry.attrs):
+            found.append(_seen(name, entry.attrs))
+    return found
+
+
+def _is_file(name: str, attributes: asyncssh.SFTPAttrs) -> bool:
+    regular = attributes.permissions is None or stat.S_ISREG(attributes.permissions)
+    return (
+        regular
+        and not name.startswith(".")
+        and not name.casefold().endswith(_UNFINISHED)
+        and "/" not in name
+        and name.isprintable()
+    )
+
+
+def _seen(name: str, attributes: asyncssh.SFTPAttrs) -> SeenFile:
+    return SeenFile(name, attributes.size or 0, int(attributes.mtime or 0))
+
+
+async def _read(session: Session, folder: str, file: SeenFile) -> FoundFile | None:
+    """None when it is gone, or changes while it is read."""
+    try:
+        content = await uploads.read_start(session, f"{folder}/{file.name}", LARGEST + 1)
+    except ABSENT:
+        return None
+    except asyncssh.SFTPError as fault:
+        if not is_answer(fault):
+            raise
+        return FoundFile(file, "", None, "not_readable")
+    if len(content) != min(file.size, LARGEST + 1):
+        return None
+    digest = hashlib.sha256(content).hexdigest()
+    try:
+        return FoundFile(file, digest, read_acknowledgement(content))
+    except Unreadable as why:
+        return FoundFile(file, digest, None, str(why))

@@ -1,0 +1,226 @@
+"""Connections to partners' servers, kept for a while: who comes again soon needs no new handshake.
+
+Business of this file: that a server is who it should be, that no more handshakes are begun in a second than a core
+bears, and that a connection which died while it lay idle is replaced before anything is asked of it. What is asked of
+a session is others' business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import stat
+from collections import OrderedDict
+from collections.abc import Awaitable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import asyncssh
+
+from connectors.sftp.judging import ABSENT, FAULTS, is_answer
+from connectors.sftp.settings import HostKeys, Target
+from hub.domain.partner import Endpoint
+from hub.ports.connector import Outgoing
+
+KEPT = 60.0
+"""Seconds that a connection lies idle before it is closed."""
+MOST_KEPT = 500
+"""Connections that lie idle, of all partners together; the one that has lain longest gives way."""
+HANDSHAKES = 50.0
+"""Begun in a second, by one process: each takes some milliseconds of a core."""
+
+_PROBE = 5.0
+_LEAVING = 1.0
+
+T = TypeVar("T")
+
+
+class Handshakes:
+    """Turns, at most `rate` a second; who comes when there are none waits, in order."""
+
+    def __init__(self, rate: float) -> None:
+        self._apart = 1 / rate
+        self._next = 0.0
+
+    async def turn(self) -> None:
+        now = asyncio.get_running_loop().time()
+        mine = max(now, self._next)
+        self._next = mine + self._apart
+        if mine > now:
+            await asyncio.sleep(mine - now)
+
+
+@dataclass(slots=True)
+class Session:
+    """A connection that is logged in, with SFTP on it. `links`: whether hard links seem to work there."""
+
+    connection: asyncssh.SSHClientConnection
+    sftp: asyncssh.SFTPClient
+    limit: float
+    links: bool = True
+    used: int = field(default=0)
+
+    async def soon(self, answer: Awaitable[T]) -> T:
+        """The server's answer, or TimeoutError when it says nothing for too long."""
+        async with asyncio.timeout(self.limit):
+            return await answer
+
+    async def is_directory(self, path: str) -> bool:
+        """False, too, when nothing is there. Raises what `judge` understands."""
+        try:
+            attributes = await self.soon(self.sftp.stat(path))
+        except ABSENT:
+            return False
+        # A server may hide permissions, and then the first file written will tell.
+        return attributes.permissions is None or stat.S_ISDIR(attributes.permissions)
+
+    @property
+    def is_closed(self) -> bool:
+        return self.connection.is_closed()
+
+    def abort(self) -> None:
+        self.connection.abort()
+
+    async def leave(self) -> None:
+        self.connection.close()
+        with suppress(*FAULTS):
+            async with asyncio.timeout(_LEAVING):
+                await self.connection.wait_closed()
+                return
+        self.connection.abort()
+
+
+@dataclass(slots=True)
+class _Kept:
+    endpoint: Endpoint
+    session: Session
+    ending: asyncio.TimerHandle
+
+
+class Sessions:
+    """Of one event loop. The hub hands in the same endpoint object again and again: a connection is kept for it."""
+
+    def __init__(self, outgoing: Outgoing, kept: float = KEPT, handshakes: float = HANDSHAKES) -> None:
+        self._outgoing = outgoing
+        self._idle = kept
+        self._handshakes = Handshakes(handshakes)
+        self._kept: OrderedDict[int, _Kept] = OrderedDict()
+        self._families: dict[int, tuple[Endpoint, int]] = {}
+
+    async def enter(self, endpoint: Endpoint, target: Target, limit: float) -> Session:
+        """A session that answered a moment ago. Raises what `judge` understands, and leaves nothing open then."""
+        kept = self._kept.pop(id(endpoint), None)
+        if kept is not None:
+            kept.ending.cancel()
+            if await _answers(kept.session, min(limit / 3, _PROBE)):
+                kept.session.limit = limit
+                return kept.session
+            kept.session.abort()
+        return await self._open(endpoint, target, limit)
+
+    def give_back(self, endpoint: Endpoint, session: Session) -> None:
+        """To be used again; whatever state it is in."""
+        if session.is_closed or id(endpoint) in self._kept:
+            # Somebody else served this endpoint meanwhile: one connection is enough.
+            session.connection.close()
+            return
+        ending = asyncio.get_running_loop().call_later(self._idle, self._let_go, id(endpoint))
+        self._kept[id(endpoint)] = _Kept(endpoint, session, ending)
+        if len(self._kept) > MOST_KEPT:
+            self._let_go(next(iter(self._kept)))
+
+    def _let_go(self, key: int) -> None:
+        kept = self._kept.pop(key)
+        kept.ending.cancel()
+        kept.session.connection.close()
+
+    async def close(self) -> None:
+        going = list(self._kept.values())
+        self._kept.clear()
+        for kept in going:
+            kept.ending.cancel()
+        await asyncio.gather(*(kept.session.leave() for kept in going))
+
+    async def _open(self, endpoint: Endpoint, target: Target, limit: float) -> Session:
+        families = target.host_keys.families
+        known = self._families.get(id(endpoint))
+        begin = known[1] if known is not None and known[0] is endpoint else 0
+        untrusted: Exception | None = None
+        for step in range(len(families)):
+            place = (begin + step) % len(families)
+            await self._handshakes.turn()
+            try:
+                session = await _connect(self._outgoing, target, families[place], limit)
+            except asyncssh.HostKeyNotVerifiable as fault:
+                untrusted = fault
+            except asyncssh.KeyExchangeFailed as fault:
+                untrusted = untrusted or fault
+            else:
+                if len(families) > 1:
+                    self._remember(endpoint, place)
+                return session
+        assert untrusted is not None
+        raise untrusted
+
+    def _remember(self, endpoint: Endpoint, place: int) -> None:
+        if len(self._families) >= MOST_KEPT * 10:
+            self._families.clear()
+        self._families[id(endpoint)] = (endpoint, place)
+
+
+async def _answers(session: Session, limit: float) -> bool:
+    """Whether a connection that lay idle still serves: its server may be gone without a word."""
+    if session.is_closed:
+        return False
+    try:
+        async with asyncio.timeout(limit):
+            await session.sftp.stat(".")
+    except FAULTS as fault:
+        return is_answer(fault)
+    return True
+
+
+async def _connect(outgoing: Outgoing, target: Target, family: tuple[str, ...], limit: float) -> Session:
+    algorithms, keys = target.algorithms, target.host_keys
+    async with asyncio.timeout(limit):
+        door = await outgoing.connect(target.host, target.port, limit)
+        connection = await asyncssh.connect(
+            target.host,
+            target.port,
+            sock=door,
+            client_factory=lambda: _Pinned(keys),
+            username=target.username,
+            known_hosts=(list(keys.keys), [], list(keys.revoked)),
+            server_host_key_algs=family,
+            client_keys=[target.private_key] if target.private_key else None,
+            password=target.password,
+            preferred_auth=("publickey",) if target.private_key else ("password", "keyboard-interactive"),
+            kex_algs=algorithms.exchange,
+            encryption_algs=algorithms.ciphers,
+            mac_algs=algorithms.macs,
+            signature_algs=algorithms.signatures,
+            compression_algs=None,
+            utf8_decode_errors="replace",
+            # Only what the partner's settings say: nothing of the account this process runs under.
+            config=None,
+            agent_path=None,
+            gss_host=None,
+            x509_trusted_certs=None,
+        )
+        try:
+            # A file name in the directory that is no UTF-8 is no reason to stop.
+            sftp = await connection.start_sftp_client(path_errors="surrogateescape")
+        except BaseException:
+            connection.abort()
+            raise
+    return Session(connection, sftp, limit)
+
+
+class _Pinned(asyncssh.SSHClient):
+    """Believes keys by their fingerprints; those that are given whole, the library has believed before it asks."""
+
+    def __init__(self, keys: HostKeys) -> None:
+        self._keys = keys
+
+    def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
+        return key.get_fingerprint("sha256").rstrip("=") in self._keys.fingerprints

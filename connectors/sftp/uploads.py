@@ -1,0 +1,127 @@
+"""Files on a partner's server: written with several blocks under way, read back, compared.
+
+Business of this file: that a server which is silent is waited for no longer than a session's limit, and that nothing of
+a file is held but the blocks under way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager, suppress
+from typing import cast
+
+import asyncssh
+
+from connectors.sftp.judging import SizeDiffers
+from connectors.sftp.sessions import Session
+from hub.domain.errors import HubError
+
+BLOCK = 128 * 1024
+"""Bytes of one request: what servers take at once, and small enough for one to show signs of life."""
+UNDER_WAY = 12
+"""Blocks of a file that were sent and not answered: enough to hide a round trip."""
+
+
+async def write(session: Session, path: str, pieces: AsyncGenerator[tuple[int, bytes], None]) -> int:
+    """Writes (place, bytes) to a file that is opened exclusively: one of this name can only be a mistake. Durable
+    where the server can. Returns how many bytes it has, which the server agreed with."""
+    under_way: deque[asyncio.Task[int]] = deque()
+    size = 0
+    async with _file(session, path, "xb") as handle:
+        try:
+            async with aclosing(pieces) as given:
+                async for place, piece in given:
+                    size = max(size, place + len(piece))
+                    for start in range(0, len(piece), BLOCK):
+                        block = piece if len(piece) <= BLOCK else piece[start : start + BLOCK]
+                        under_way.append(asyncio.ensure_future(handle.write(block, place + start)))
+                        if len(under_way) >= UNDER_WAY:
+                            await session.soon(under_way.popleft())
+            while under_way:
+                await session.soon(under_way.popleft())
+        finally:
+            for task in under_way:
+                task.cancel()
+            await asyncio.gather(*under_way, return_exceptions=True)
+        with suppress(asyncssh.SFTPOpUnsupported):
+            await session.soon(handle.fsync())
+        told = (await session.soon(handle.stat())).size
+        if told is not None and told != size:
+            raise SizeDiffers
+    return size
+
+
+async def in_order(chunks: AsyncIterator[bytes]) -> AsyncGenerator[tuple[int, bytes], None]:
+    """Each chunk with its place."""
+    place = 0
+    async for chunk in chunks:
+        yield place, chunk
+        place += len(chunk)
+
+
+async def digest(session: Session, path: str) -> str:
+    """Of a file that lies there: SHA-256, lower-case hex."""
+    found = hashlib.sha256()
+    async with _file(session, path, "rb") as handle:
+        while chunk := await session.soon(handle.read(BLOCK)):
+            found.update(cast(bytes, chunk))
+    return found.hexdigest()
+
+
+async def holds(session: Session, path: str, pieces: AsyncGenerator[tuple[int, bytes], None]) -> bool:
+    """Whether a file that lies there holds each of these, at its place, and nothing behind the last."""
+    size = 0
+    async with _file(session, path, "rb") as handle, aclosing(pieces) as given:
+        async for place, piece in given:
+            size = max(size, place + len(piece))
+            for start in range(0, len(piece), BLOCK):
+                wanted = piece[start : start + BLOCK]
+                if await _read(session, handle, place + start, len(wanted)) != wanted:
+                    return False
+        return not await _read(session, handle, size, 1)
+
+
+async def read_start(session: Session, path: str, most: int) -> bytes:
+    """At most so many bytes of it."""
+    async with _file(session, path, "rb") as handle:
+        return await _read(session, handle, 0, most)
+
+
+async def make_empty(session: Session, path: str) -> None:
+    """An empty file, if there is none of this name."""
+    try:
+        async with _file(session, path, "xb"):
+            pass
+    except asyncssh.SFTPError:
+        await session.soon(session.sftp.stat(path))
+
+
+async def _read(session: Session, handle: asyncssh.SFTPClientFile, place: int, size: int) -> bytes:
+    """A server may give less at once than it was asked for."""
+    found = b""
+    while len(found) < size:
+        more = cast(bytes, await session.soon(handle.read(size - len(found), place + len(found))))
+        if not more:
+            break
+        found += more
+    return found
+
+
+@asynccontextmanager
+async def _file(session: Session, path: str, mode: str) -> AsyncIterator[asyncssh.SFTPClientFile]:
+    """Closed at the end; after a fault of the connection there is nothing left to be closed."""
+    handle = await session.soon(_opened(session, path, mode))
+    try:
+        yield handle
+    except (asyncssh.SFTPError, HubError):
+        with suppress(asyncssh.SFTPError):
+            await session.soon(handle.close())
+        raise
+    await session.soon(handle.close())
+
+
+async def _opened(session: Session, path: str, mode: str) -> asyncssh.SFTPClientFile:
+    return await session.sftp.open(path, mode)
