@@ -36,10 +36,14 @@ def test_the_file_says_it_and_the_environment_does_not(
         ("HUB_DATABSE_URL=x", "HUB_DATABSE_URL: Extra inputs are not permitted"),
         (f"HUB_PORT={SECRET}", "HUB_PORT: Input should be a valid integer"),
         ("HUB_RETRY_WAITS=souvent", "HUB_RETRY_WAITS: "),
+        (
+            f"HUB_OUTGOING_ALLOW=10.0.0.0/8,{SECRET}",
+            "HUB_OUTGOING_ALLOW: Value error, number 2 is no network",
+        ),
         ("HUB_FOLDER=\udcff", "is no file of lines"),
         (None, "cannot be read: No such file"),
     ],
-    ids=["misspelt", "no number", "no numbers", "no text", "not there"],
+    ids=["misspelt", "no number", "no numbers", "no networks", "no text", "not there"],
 )
 def test_what_is_wrong_with_it_is_told_in_a_sentence_without_any_value(
     text: str | None, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
