@@ -13,6 +13,7 @@ from functools import cached_property
 from starlette.types import ASGIApp
 
 from hub.adapters.kafka.framing import Framing
+from hub.adapters.postgres.events import PostgresEvents
 from hub.adapters.postgres.intake import PostgresIntake
 from hub.adapters.postgres.journal import PostgresJournal
 from hub.adapters.postgres.lanes import PostgresLanes
@@ -46,6 +47,7 @@ from hub.services.alarms import AlarmRoom
 from hub.services.deposits import DepositRoom, Wire
 from hub.services.dispatch import DispatchRoom, Pace
 from hub.services.endpoints import EndpointRoom
+from hub.services.events import EventRoom
 from hub.services.intake import IntakeRoom
 from hub.services.library import Library
 from hub.services.outgoing import NewsRoom, OutgoingRoom
@@ -54,6 +56,7 @@ from hub.services.recall import RecallRoom
 from hub.services.reconciliation import ReconciliationRoom
 from hub.services.registration import RegistrationRoom
 from hub.services.replay import ReplayRoom
+from hub.services.reporting import ReportRoom
 from hub.services.routing import RoutingRoom
 from hub.services.shelf import Shelf, ShelfRoom
 from hub.services.sweep import SweepRoom, UploadSweep
@@ -144,6 +147,14 @@ class House:
     @cached_property
     def parcels(self) -> ParcelRoom:
         return ParcelRoom(self.attachments, self.base.keyring, self.library.title)
+
+    @cached_property
+    def events(self) -> PostgresEvents:
+        return PostgresEvents(self.base.database)
+
+    @cached_property
+    def reports(self) -> ReportRoom:
+        return ReportRoom(self.events, self.attachments, self.base.keyring, self.library, self.clock)
 
     @cached_property
     def links(self) -> Links:
@@ -279,6 +290,9 @@ class House:
             numbers=PostgresNumbers(self.base.database),
             lanes=self.base.lane_orders,
             parcels=self.parcels,
+            reports=self.reports,
+            events=self.events,
+            opened_events=EventRoom(self.attachments, self.base.keyring),
             links=self.links,
             attachments=self.attachments,
             clock=self.clock,

@@ -14,6 +14,7 @@ from hub.domain.digests import Issue
 from hub.domain.identity import ParcelKind, Subscriber
 from hub.domain.partner import Endpoint
 from hub.domain.submission import StoredAttachment
+from hub.ports.events import Event
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class Lane:
 @dataclass(frozen=True, slots=True)
 class Claim:
     """A delivery taken for an attempt, with all that its parcel is made of. `named`: whom its decision named, where it
-    moved from there to a successor."""
+    moved from there to a successor; `event`: what a parcel of news carries."""
 
     attempt: Attempt
     subscriber: Subscriber
@@ -56,6 +57,7 @@ class Claim:
     wrapped_key: bytes = field(repr=False)
     attachments: tuple[StoredAttachment, ...]
     named: Subscriber | None = None
+    event: Event | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 from pydantic_core import PydanticSerializationError, to_json
@@ -26,6 +25,8 @@ from hub.ports.attachments import Attachments
 from hub.ports.connector import Parcel, ParcelFile
 from hub.ports.keyring import DataKey, Keyring
 from hub.ports.lanes import Claim
+from hub.services import events
+from hub.services.times import rfc3339
 
 DESCRIPTION = "submission.json"
 
@@ -37,11 +38,14 @@ class ParcelRoom:
         self._attachments = attachments
         self._keyring = keyring
         self._title = title
+        self._events = events.EventRoom(attachments, keyring)
 
     def build(self, claim: Claim) -> Parcel:
         """Raises MissingKey (the submission was purged) or Tampered."""
         if claim.kind is ParcelKind.NOTICE:
             return self._parcel(claim, (_notice(claim),))
+        if claim.kind is ParcelKind.NEWS:
+            return self._parcel(claim, self._news(claim))
         opened = self._open(claim)
         given = [self._file(opened, file) for file in opened.given]
         return self._parcel(claim, (_description(claim, opened), *given))
@@ -62,8 +66,17 @@ class ParcelRoom:
             named=claim.named,
         )
 
+    def _news(self, claim: Claim) -> tuple[ParcelFile, ...]:
+        if claim.event is None:
+            raise MissingKey
+        opened = self._events.open(claim.event)
+        told = _own_file(events.DESCRIPTION, "event", "application/json", events.described(opened))
+        return (told,) if opened.file is None else (told, opened.file)
+
     def file(self, claim: Claim, number: int) -> ParcelFile | None:
         """One file of the parcel, None if it has no such file. Raises as `build`."""
+        if claim.kind is ParcelKind.NEWS:
+            return next((file for file in self._news(claim) if file.number == number), None)
         opened = self._open(claim)
         if number == 0:
             return _description(claim, opened)
@@ -196,8 +209,3 @@ def _own_file(name: str, type: str, media_type: str, content: bytes) -> ParcelFi
         sha256=hashlib.sha256(content).hexdigest(),
         open=read,
     )
-
-
-def rfc3339(instant: datetime) -> str:
-    """UTC, microseconds, `Z`: one text for one instant."""
-    return instant.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

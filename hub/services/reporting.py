@@ -219,13 +219,13 @@ def _tell(subscriber: Subscriber, report: Report, answer: ReportAnswer) -> None:
         case Kept(fresh=True):
             log.info(
                 "event.kept",
-                event=str(answer.event),
+                event_id=str(answer.event),
                 number=answer.number,
                 status=answer.status.value,
                 **told,
             )
         case Kept():
-            log.info("event.again", event=str(answer.event), **told)
+            log.info("event.again", event_id=str(answer.event), **told)
         case Declined():
             log.warning("report.declined", why=answer.why.value, rule=answer.flaw.rule, **told)
         case _:

@@ -24,6 +24,7 @@ import aiohttp
 from hub.adapters.keys.local import LocalKeyring
 from hub.adapters.objects.local import LocalAttachments
 from hub.adapters.postgres.database import Database
+from hub.adapters.postgres.events import PostgresEvents
 from hub.adapters.postgres.intake import PostgresIntake
 from hub.adapters.postgres.lane_orders import PostgresLaneOrders
 from hub.adapters.postgres.mailboxes import PostgresMailboxes
@@ -48,9 +49,11 @@ from hub.entrypoints.http.rooms import Rooms, Vitals
 from hub.entrypoints.http.server import serve
 from hub.ports.rule_books import Change
 from hub.ports.tokens import OperatorIdentity, PartnerIdentity, Role, SenderIdentity
+from hub.services.events import EventRoom
 from hub.services.intake import IntakeRoom
 from hub.services.library import Library
 from hub.services.parcels import ParcelRoom
+from hub.services.reporting import ReportRoom
 from hub.services.uploads import UploadRoom
 from hub.wire import items, read_change
 from schemas.models.rules import ProcedureIn, SubscriptionIn
@@ -257,6 +260,9 @@ async def rooms_on(
         numbers=PostgresNumbers(database),
         lanes=PostgresLaneOrders(database),
         parcels=ParcelRoom(attachments, keyring, library.title),
+        reports=ReportRoom(over(PostgresEvents(database)), attachments, keyring, library, clock),
+        events=PostgresEvents(database),
+        opened_events=EventRoom(attachments, keyring),
         attachments=attachments,
         links=Links(keyring, "https://hub.example", timedelta(hours=1), clock.now),
         clock=clock,

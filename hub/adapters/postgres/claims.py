@@ -14,6 +14,7 @@ from uuid import UUID
 import asyncpg
 
 from hub.adapters.postgres.database import Connection
+from hub.adapters.postgres.event_rows import NEWS_COLUMN, event_of
 from hub.adapters.postgres.rows import AttemptTold, JournalEntry, attachments_from_json, write_journal
 from hub.adapters.postgres.slips import Moved
 from hub.domain.delivery import Attempt
@@ -23,13 +24,14 @@ from hub.domain.lifecycle import State, sources_of
 from hub.domain.partner import MAILBOX
 from hub.ports.lanes import Claim
 
-CLAIM_COLUMNS = """
+CLAIM_COLUMNS = f"""
     delivery.id, delivery.submission, delivery.subscriber, delivery.named, delivery.sequence, delivery.kind,
     delivery.revision, delivery.attachments AS granted, delivery.sending, delivery.attempt,
     submission.sender, submission.external_id, submission.procedure, submission.received_at,
-    submission.sealed, submission.attachments, submission_key.wrapped
+    submission.sealed, submission.attachments, submission_key.wrapped, {NEWS_COLUMN}
 """
-"""What `claim_from` reads, of a delivery, its submission, and the key of that (if it is still there)."""
+"""What `claim_from` reads, of a delivery, its submission, the key of that (if it is still there), and the event of
+news."""
 
 LOST = "lost"
 """The outcome of an attempt whose worker was not heard of before its lane was leased anew."""
@@ -189,4 +191,5 @@ def claim_from(row: asyncpg.Record) -> Claim:
             stored for stored in attachments_from_json(row["attachments"]) if stored.facts.number in granted
         ),
         named=None if named is None else Subscriber.parse(named),
+        event=event_of(row),
     )

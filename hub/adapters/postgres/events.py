@@ -15,12 +15,13 @@ from uuid import UUID
 import asyncpg
 
 from hub.adapters.postgres.database import Connection, Database
+from hub.adapters.postgres.event_rows import EVENTS, event_from
 from hub.adapters.postgres.rows import JournalEntry, write_journal
 from hub.adapters.postgres.sender_news import Pushed, lock_endpoints, plan_news
 from hub.adapters.postgres.slips import Moved
 from hub.domain.cases import UNTOUCHED, Case, CaseMoves, CaseStatus
 from hub.domain.errors import Flaw
-from hub.domain.events import Again, Judgement, Keep, NewEvent, CaseStanding, judge, names_of
+from hub.domain.events import Again, CaseStanding, Judgement, Keep, NewEvent, judge, names_of
 from hub.domain.identity import Subscriber
 from hub.domain.lifecycle import State, move
 from hub.domain.reports import Declined, Kept, NotTaken, ReportAnswer
@@ -86,9 +87,7 @@ class PostgresEvents:
 
     async def one(self, sender: str, id: UUID) -> Event | None:
         async def work(connection: Connection) -> Event | None:
-            row = await connection.fetchrow(
-                f"{_EVENTS} WHERE event.id = $1 AND event.sender = $2", id, sender
-            )
+            row = await connection.fetchrow(f"{EVENTS} WHERE event.id = $1 AND event.sender = $2", id, sender)
             return None if row is None else event_from(row)
 
         return await self._database.once(work)
@@ -322,27 +321,6 @@ def _reported(row: asyncpg.Record) -> Reported:
     return Reported(row["id"], row["procedure"], State(row["state"]), row["wrapped"] or b"", _case(row))
 
 
-def event_from(row: asyncpg.Record) -> Event:
-    return Event(
-        id=row["id"],
-        sender=row["sender"],
-        number=row["number"],
-        at=row["at"],
-        submission=row["submission"],
-        external_id=row["external_id"],
-        procedure=row["procedure"],
-        delivery=row["delivery"],
-        subscriber=Subscriber.parse(row["subscriber"]),
-        status=None if row["status"] is None else CaseStatus(row["status"]),
-        before=CaseStatus(row["before"]),
-        digest=row["digest"],
-        sealed=row["sealed"],
-        wrapped_key=row["wrapped"] or b"",
-        location=row["location"],
-        size=row["size"],
-    )
-
-
 # --- statements ---------------------------------------------------------------------------------------
 
 _OWN = """
@@ -403,13 +381,4 @@ _ACKNOWLEDGE = """
     WHERE id = ANY($1::uuid[])
 """
 
-_EVENTS = """
-    SELECT event.id, event.sender, event.number, event.at, event.submission, submission.external_id,
-           submission.procedure, event.delivery, event.subscriber, event.status, event.before, event.digest,
-           event.sealed, event.location, event.size, submission_key.wrapped
-    FROM event
-    JOIN submission ON submission.id = event.submission
-    LEFT JOIN submission_key ON submission_key.submission = event.submission
-"""
-
-_SINCE = f"{_EVENTS} WHERE event.sender = $1 AND event.number > $2 ORDER BY event.number LIMIT $3"
+_SINCE = f"{EVENTS} WHERE event.sender = $1 AND event.number > $2 ORDER BY event.number LIMIT $3"

@@ -86,11 +86,25 @@ async def one_who_posts(
         door.turnstile.leave(sender.sender)
 
 
+async def one_who_reports(
+    door: InDoor, partner: Annotated[PartnerIdentity, Depends(a_partner)]
+) -> AsyncIterator[PartnerIdentity]:
+    """The same for a partner that posts."""
+    name = f"partner {partner.subscriber}"
+    door.turnstile.enter(name)
+    try:
+        yield partner
+    finally:
+        door.turnstile.leave(name)
+
+
 Partner = Annotated[PartnerIdentity, Depends(a_partner)]
+Sender = Annotated[SenderIdentity, Depends(a_sender)]
 Operator = Annotated[OperatorIdentity, Depends(an_operator)]
 Replayer = Annotated[OperatorIdentity, Depends(one_who_replays)]
 Approver = Annotated[OperatorIdentity, Depends(one_who_approves)]
 Poster = Annotated[SenderIdentity, Depends(one_who_posts)]
+Reporter = Annotated[PartnerIdentity, Depends(one_who_reports)]
 
 
 def _forbidden(detail: str) -> Problem:

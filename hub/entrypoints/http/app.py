@@ -9,6 +9,7 @@ from __future__ import annotations
 from hub.entrypoints.http import (
     batch,
     deliveries,
+    events,
     health,
     lanes,
     mailbox,
@@ -29,7 +30,7 @@ def build(rooms: Rooms, vitals: Vitals) -> Described:
     """The application. No page of it loads anything from elsewhere; its description is /openapi.json."""
     app = _bare(vitals)
     app.state.door = Door(rooms, Turnstile(rooms.limits, rooms.clock.now))
-    for room in (submissions, batch, uploads, deliveries, parcels, replays, mailbox, lanes, health):
+    for room in (submissions, batch, uploads, deliveries, parcels, events, replays, mailbox, lanes, health):
         app.include_router(room.routes())
     return app
 

@@ -14,6 +14,7 @@ from pydantic.json_schema import models_json_schema
 
 from hub.entrypoints.http.problems import MEDIA_TYPE
 from schemas.models.answers import LineAnswer, ProblemAnswer
+from schemas.models.events import ReportIn
 from schemas.models.questions import AcknowledgeIn, LeaseIn, OpenLaneIn, ReplayIn, RerouteIn, SelectionIn
 from schemas.models.submission import SubmissionIn
 
@@ -25,7 +26,8 @@ _TELLS: Mapping[int, str] = {
     403: "This token does not open this.",
     404: "There is no such thing, or it belongs to somebody else.",
     408: "The body took too long.",
-    409: "It contradicts what is there, which stands: other content of this external id, or the state of a replay.",
+    409: "It contradicts what is there, which stands: other content of this name, the state of a replay"
+    " or of a case.",
     410: "It was this partner's, and followed to whoever took its place (`moved`).",
     413: "More bytes than are taken here.",
     415: "The body is of another media type.",
@@ -74,6 +76,7 @@ class Described(FastAPI):
                     (SelectionIn, "validation"),
                     (RerouteIn, "validation"),
                     (OpenLaneIn, "validation"),
+                    (ReportIn, "validation"),
                     (LeaseIn, "validation"),
                     (AcknowledgeIn, "validation"),
                     (LineAnswer, "serialization"),

@@ -13,6 +13,7 @@ from hub.entrypoints.http.links import Links
 from hub.entrypoints.http.measures import Measures
 from hub.ports.attachments import Attachments
 from hub.ports.clock import Clock
+from hub.ports.events import Events
 from hub.ports.lane_orders import LaneOrders
 from hub.ports.mailboxes import Mailboxes
 from hub.ports.numbers import Numbers
@@ -20,9 +21,11 @@ from hub.ports.reads import Reads
 from hub.ports.replays import Replays
 from hub.ports.tokens import Tokens
 from hub.ports.views import Views
+from hub.services.events import EventRoom
 from hub.services.intake import IntakeRoom
 from hub.services.library import Library
 from hub.services.parcels import ParcelRoom
+from hub.services.reporting import ReportRoom
 from hub.services.uploads import UploadRoom
 
 
@@ -43,6 +46,9 @@ class Rooms:
     numbers: Numbers
     lanes: LaneOrders
     parcels: ParcelRoom
+    reports: ReportRoom
+    events: Events
+    opened_events: EventRoom
     attachments: Attachments
     links: Links
     clock: Clock
