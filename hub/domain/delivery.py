@@ -28,9 +28,11 @@ class About(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """The partner's server said it has it. `receipt`: where or under which name, for the operator."""
+    """The partner's server said it has it. `receipt`: where or under which name, for the operator. `refused`: which
+    of its addresses, by their places from 1, did not take it, while others did."""
 
     receipt: str
+    refused: tuple[int, ...] = ()
     answer: bytes | None = field(default=None, repr=False, compare=False)
 
 

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
+from uuid import UUID
 
 from hub.domain.delivery import Attempt, Outcome
 from hub.domain.digests import Issue
@@ -114,14 +115,35 @@ class Outgoing(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Relay:
+    """The hub's own mail server, for partners whose endpoints name none. `port`: None for what `tls` usually has
+    (`starttls`, `tls` or `none`); `ca` in PEM, None for the system's; `outgoing`: the way there, which operators
+    chose."""
+
+    host: str
+    port: int | None
+    tls: str
+    sender: str
+    outgoing: Outgoing
+    ca: str | None = None
+    username: str | None = field(default=None, repr=False)
+    password: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Surroundings:
     """What a connector may use of the hub. `link(parcel, number)` makes a signed URL under which a file of
     the parcel can be fetched for a while without a token; `now` is the time for signatures, in seconds;
-    every connection goes through `outgoing`."""
+    every connection goes through `outgoing`. `mailbox`: the page where partners fetch by themselves. `returns`, where
+    mails can come back: the address for what comes back of a mail (a delivery or an issue, its sending or 0) that
+    went to an address, by its place (from 1) among those of the endpoint."""
 
     link: Callable[[Parcel, int], str]
     now: Callable[[], float]
     outgoing: Outgoing
+    mailbox: str = ""
+    relay: Relay | None = None
+    returns: Callable[[UUID, int, int, str], str] | None = None
 
 
 ConnectorFactory = Callable[[Surroundings], Connector]

@@ -281,6 +281,7 @@ class MailTown:
             "tls": self.tls,
             "sender": "ne-pas-repondre@hub.test",
             "recipients": ["accueil@mairie.test"],
+            "mode": "attachments",
         }
         if self.ca is not None:
             settings["ca"] = self.ca

@@ -295,7 +295,7 @@ async def test_a_mail_server_that_refused_gets_the_same_mail_when_it_is_healed(
         town.content_answer, town.breaking = "250 OK", False
         (again,) = await connector.deliver(town.endpoint, [tried_again(parcel)], LIMIT)
         assert isinstance(again, Delivered)
-        assert [name for name, _ in town.received()] == [again.receipt]
+        assert [f"{name} to 1 of 1" for name, _ in town.received()] == [again.receipt]
 
 
 # --- names that nobody knows --------------------------------------------------------------------------

@@ -91,6 +91,7 @@ async def test_the_mail_receiver_keeps_what_comes_misbehaves_and_heals(tmp_path:
                     "ca": receiver.ready["ca"],
                     "sender": "hub@demo.test",
                     "recipients": [f"{partner}@mairies.test"],
+                    "mode": "attachments",
                 },
             )
             for partner in (GOOD, AWAY, SILENT, ILL)

@@ -1,0 +1,164 @@
+"""The mail channel (courriel): one mail for each parcel, or one for all parcels of a digest's issue.
+
+Business of this file: which kind of mail a parcel becomes, and that a page goes over one connection. What is said to
+the server is in `conversation`, what its answers mean in `judging`, how a mail is written in `letter`. It decides no
+retry and reads no bounces.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from aiosmtplib import SMTP, SMTPNotSupported
+
+from connectors.mail.connections import Connections, Line
+from connectors.mail.conversation import Mail, Untaken, reachable, start_over, transmit
+from connectors.mail.judging import FAULTS, Crowded, judge
+from connectors.mail.letter import Letterhead, attached, digest, linked, mail_size, notice, referred
+from connectors.mail.settings import FIELDS, Target, read
+from connectors.parcels import own_fault, unforeseen
+from hub.domain.delivery import About, Deferred, Outcome, Refused
+from hub.domain.errors import HubError
+from hub.domain.fields import Field
+from hub.domain.identity import ParcelKind
+from hub.domain.partner import Endpoint
+from hub.ports.connector import Connector, Parcel, Surroundings
+
+
+def connector(surroundings: Surroundings) -> Connector:
+    return MailConnector(surroundings)
+
+
+class MailConnector:
+    def __init__(self, surroundings: Surroundings) -> None:
+        self._surroundings = surroundings
+        self._connections = Connections()
+
+    @property
+    def channel(self) -> str:
+        return "mail"
+
+    @property
+    def fields(self) -> Sequence[Field]:
+        return FIELDS
+
+    def check(self, endpoint: Endpoint) -> Sequence[str]:
+        return read(endpoint, self._surroundings.relay)[1]
+
+    async def deliver(self, endpoint: Endpoint, parcels: Sequence[Parcel], limit: float) -> Sequence[Outcome]:
+        target, flaws = read(endpoint, self._surroundings.relay)
+        if flaws:
+            return [Refused("mail.settings", About.ENDPOINT) for _ in parcels]
+        if not parcels:
+            return []
+        relay = self._surroundings.relay
+        outgoing = (
+            relay.outgoing if target.server.relay and relay is not None else self._surroundings.outgoing
+        )
+        outcomes: list[Outcome] = []
+        try:
+            async with self._connections.to(target.server, outgoing, limit) as line:
+                visit = _Visit(line, target, self._surroundings, limit)
+                if parcels[0].issue is not None:
+                    outcomes = [await visit.deliver_issue(parcels)] * len(parcels)
+                else:
+                    for parcel in parcels:
+                        outcomes.append(await visit.deliver(parcel))
+        except (*FAULTS, Crowded) as fault:
+            if outcomes:
+                raise
+            return [judge(fault) for _ in parcels]
+        return outcomes
+
+    async def close(self) -> None:
+        await self._connections.close()
+
+
+@dataclass(slots=True)
+class _Visit:
+    """One page over one connection. Once it is broken, whatever is still to do shares that outcome."""
+
+    line: Line
+    target: Target
+    surroundings: Surroundings
+    limit: float
+    broken: Deferred | Refused | None = None
+
+    async def deliver(self, parcel: Parcel) -> Outcome:
+        return await self._deliver(lambda: self._mail(parcel))
+
+    async def deliver_issue(self, parcels: Sequence[Parcel]) -> Outcome:
+        return await self._deliver(lambda: self._issue(parcels))
+
+    async def _deliver(self, composed: Callable[[], Awaitable[Mail]]) -> Outcome:
+        if self.broken is not None:
+            return self.broken
+        try:
+            mail = await composed()
+            return await transmit(self.line, mail, self.target, self.surroundings.returns, self.limit)
+        except HubError as fault:
+            return own_fault(fault)
+        except Untaken as fault:
+            if self.line.broken:
+                self.broken = fault.outcome
+            return fault.outcome
+        except SMTPNotSupported as fault:
+            return judge(fault)
+        except Exception as fault:
+            outcome = unforeseen(fault)
+            if not await start_over(self.line):
+                self.broken = Deferred("mail.disconnected")
+            return outcome
+
+    async def _mail(self, parcel: Parcel) -> Mail:
+        head, to = self._head()
+        content = await self._written(parcel, head)
+        return Mail(parcel.attempt.delivery, parcel.attempt.sending, content, to, head.utf8)
+
+    async def _issue(self, parcels: Sequence[Parcel]) -> Mail:
+        head, to = self._head()
+        issue = parcels[0].issue
+        assert issue is not None
+        links = [self._links(parcel) for parcel in parcels] if self.target.mode == "links" else None
+        return Mail(issue.id, 0, digest(parcels, head, issue.id, links), to, head.utf8)
+
+    def _head(self) -> tuple[Letterhead, tuple[int, ...]]:
+        """With the addresses that this server can be given, and their places. Raises SMTPNotSupported if none can."""
+        to = reachable(self.line.smtp, self.target)
+        if not to:
+            raise SMTPNotSupported("no address in ASCII")
+        addresses = tuple(self.target.recipients[place - 1] for place in to)
+        utf8 = not all(address.isascii() for address in addresses)
+        told = self.surroundings
+        return Letterhead(self.target.sender, addresses, told.now(), told.mailbox, utf8), to
+
+    async def _written(self, parcel: Parcel, head: Letterhead) -> bytes:
+        if parcel.kind is ParcelKind.NOTICE:
+            return notice(
+                parcel, head, (b"".join([one async for one in parcel.files[0].open(0, None)])).decode()
+            )
+        if self.target.mode == "reference":
+            return referred(parcel, head)
+        fits = sum(file.size for file in parcel.files) <= self.target.max_size
+        if self.target.mode == "attachments" and fits and mail_size(parcel) <= _largest(self.line.smtp):
+            contents = [b"".join([chunk async for chunk in file.open(0, None)]) for file in parcel.files]
+            if sum(map(len, contents)) < _SMALL:
+                return attached(parcel, head, contents)
+            # Encoding ten megabytes would hold up every other lane of this process.
+            return await asyncio.to_thread(attached, parcel, head, contents)
+        return linked(parcel, head, self._links(parcel))
+
+    def _links(self, parcel: Parcel) -> list[str]:
+        return [self.surroundings.link(parcel, file.number) for file in parcel.files]
+
+
+_SMALL = 100_000
+
+
+def _largest(smtp: SMTP) -> float:
+    """Bytes of a mail, as the server announces. It may announce 0: no limit that it knows of."""
+    announced = smtp.esmtp_extensions.get("size", "")
+    return int(announced) if re.fullmatch(r"[1-9][0-9]{0,15}", announced) else float("inf")
