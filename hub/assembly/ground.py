@@ -8,7 +8,9 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
+from hub.adapters.keys.file import KeyFile
 from hub.adapters.keys.local import LocalKeyring
 from hub.adapters.postgres.alarms import PostgresAlarms
 from hub.adapters.postgres.database import Database
@@ -24,11 +26,12 @@ from hub.adapters.postgres.rule_books import PostgresRuleBooks
 from hub.adapters.postgres.shelf import PostgresShelf
 from hub.adapters.postgres.tokens import PostgresTokens
 from hub.adapters.postgres.views import PostgresViews
+from hub.adapters.postgres.wrapped_keys import PostgresWrappedKeys
 from hub.adapters.rules.declared import remembering
 from hub.adapters.rules.territory import read_territory
 from hub.adapters.system.closing import read_closing
 from hub.assembly.files import checks, declared_rules
-from hub.domain.errors import RuleBookError, SettingsError
+from hub.domain.errors import RuleBookError, SettingsError, Tampered, UnknownKey
 from hub.domain.review import Finding
 from hub.domain.rule_book import RuleBook
 from hub.domain.rules import Subscription, Succession
@@ -48,6 +51,7 @@ from hub.services.declaration import DeclarationRoom
 from hub.services.editions import EditionRoom, Proposal
 from hub.services.endpoints import EndpointRoom
 from hub.services.onboarding import OnboardingRoom
+from hub.services.rotation import RotationRoom
 from hub.settings import Settings
 from hub.wire import difference, items, read_change, subscription_in, succession_in
 
@@ -138,6 +142,18 @@ class Ground:
             lead=timedelta(seconds=self.settings.rules_lead),
         )
 
+    @property
+    def rotation(self) -> RotationRoom:
+        given = self.settings.key_file
+        file = None if self.settings.key is not None else KeyFile(given or _own_key(self.settings))
+        return RotationRoom(
+            self.keyring,
+            PostgresWrappedKeys(self.database),
+            file,
+            shared=given is None,
+            lifetime=timedelta(seconds=self.settings.link_lifetime),
+        )
+
     def read(self, book: RuleBook | None, change: Change) -> RuleBook:
         """What a change makes of a rule book. Raises RuleBookError."""
         return read_change(book, change, self.territory)
@@ -171,6 +187,7 @@ async def ground(settings: Settings, *, alone: bool, relocating: bool = False) -
         database = await Database.open(dsn, settings.database_connections)
         stack.push_async_callback(database.close)
         keyring = await _keyring(settings, database)
+        await _root(keyring, database)
         yield Ground(settings, database, keyring, embedded, remembering(read_territory))
 
 
@@ -207,8 +224,22 @@ async def _keyring(settings: Settings, database: Database) -> Keyring:
     given = given_keyring(settings)
     if given is not None:
         return given
-    path = settings.folder / "hub.key"
+    path = _own_key(settings)
     if not path.exists() and await PostgresIntake(database).any_accepted():
         # A new key would open nothing of what is there, and nobody would notice before the first attempt.
         raise SettingsError(f"{path} is gone, and what was accepted is sealed under it: put it back")
     return LocalKeyring.from_file(path, create=True)
+
+
+async def _root(keyring: Keyring, database: Database) -> None:
+    """Digests are made under the root that the store keeps. Raises SettingsError."""
+    try:
+        keyring.take_root(await PostgresWrappedKeys(database).root(keyring.root(), keyring.ids[0]))
+    except (UnknownKey, Tampered):
+        raise SettingsError(
+            "the hub's key is not the one that this store was sealed under: nothing would open"
+        ) from None
+
+
+def _own_key(settings: Settings) -> Path:
+    return settings.folder / "hub.key"

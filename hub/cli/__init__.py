@@ -18,6 +18,7 @@ from hub.cli import (
     accounting,
     covering,
     explaining,
+    keys,
     lanes,
     operating,
     partners,
@@ -54,6 +55,7 @@ def _app() -> typer.Typer:
     whole.add_typer(partners.commands(), name="partners")
     whole.add_typer(territory.commands(), name="territory")
     whole.add_typer(tokens.commands(), name="tokens")
+    whole.add_typer(keys.commands(), name="keys")
     whole.add_typer(topics.commands(), name="topics")
     return whole
 

@@ -12,11 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hub.adapters.keys.file import KeyFile
 from hub.adapters.keys.local import LocalKeyring
 from hub.domain.errors import SettingsError, Tampered, UnknownKey
 from hub.ports.keyring import DataKey, Keyring
 
 HUB_KEY = bytes(range(32))
+OTHER_KEY = bytes(range(1, 33))
+CODED = base64.b64encode(HUB_KEY).decode()
 KEYRING: Keyring = LocalKeyring(HUB_KEY)
 DATA_KEY = KEYRING.fresh()
 
@@ -246,3 +249,94 @@ def test_a_folder_or_a_pipe_in_place_of_the_key_file_is_refused_at_once(tmp_path
 
 def test_a_data_key_shows_neither_of_its_forms() -> None:
     assert repr(DataKey(b"secret", b"wrapped")) == "DataKey()"
+
+
+# --- several keys -------------------------------------------------------------------------------------
+
+
+def test_the_newest_key_wraps_and_signs_and_every_key_opens_and_verifies() -> None:
+    old, both = LocalKeyring(HUB_KEY), LocalKeyring(OTHER_KEY, HUB_KEY)
+    assert both.unwrap(DATA_KEY.wrapped) == DATA_KEY
+    assert both.ids == (*LocalKeyring(OTHER_KEY).ids, *old.ids)
+    anew = both.rewrap(DATA_KEY.wrapped)
+    assert LocalKeyring(OTHER_KEY).unwrap(anew).plain == DATA_KEY.plain
+    with pytest.raises(UnknownKey):
+        old.unwrap(both.fresh().wrapped)
+    assert both.sign("link", b"x") == LocalKeyring(OTHER_KEY).sign("link", b"x")
+    assert both.verify("link", b"x", old.sign("link", b"x"))
+    assert not both.verify("other", b"x", old.sign("link", b"x"))
+    assert not both.verify("link", b"x", b"")
+
+
+def test_digests_are_those_of_the_oldest_key_until_a_root_is_given_and_those_of_that_root_after() -> None:
+    both = LocalKeyring(OTHER_KEY, HUB_KEY)
+    assert both.digest(b"content") == KEYRING.digest(b"content")
+    alone = LocalKeyring(OTHER_KEY)
+    alone.take_root(both.root())
+    assert alone.digest(b"content") == KEYRING.digest(b"content")
+
+
+def test_a_key_that_is_announced_opens_and_is_not_used(tmp_path: Path) -> None:
+    file = KeyFile(tmp_path / "hub.key")
+    running = LocalKeyring.from_file(file.path, create=True)
+    (old,) = running.ids
+    file.announce()
+    written = file.path.read_text()
+    file.announce()
+    assert file.path.read_text() == written
+    assert (running.ids[0], running.fresh().wrapped[1:9]) == (old, old)
+    given = LocalKeyring.from_base64(written)
+    file.promote()
+    (new, older) = running.ids
+    assert (older, given.ids) == (old, (old, new))
+    assert given.unwrap(running.fresh().wrapped)
+    file.forget()
+    assert running.ids == (new,)
+    assert stat.S_IMODE(file.path.stat().st_mode) == 0o600
+
+
+def test_keys_left_in_a_file_that_was_never_named_are_removed_by_the_next_change(tmp_path: Path) -> None:
+    file = KeyFile(tmp_path / "hub.key")
+    file.make()
+    (tmp_path / (".hub.key." + "0a" * 8)).write_text("keys")
+    (tmp_path / ".hub.key.of-somebody-else").write_text("")
+    file.announce()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".hub.key.of-somebody-else", "hub.key"]
+
+
+def test_a_key_file_that_can_no_longer_be_read_takes_no_key_away(tmp_path: Path) -> None:
+    path = tmp_path / "hub.key"
+    running = LocalKeyring.from_file(path, create=True)
+    wrapped = running.fresh().wrapped
+    path.write_text("half a ke")
+    assert running.ids
+    assert running.unwrap(wrapped)
+    path.unlink()
+    assert running.unwrap(wrapped)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "next",
+        f"next {CODED}",
+        f"{CODED} next",
+        f"{CODED} {CODED}",
+        f"{CODED} next x",
+        f"{CODED} {CODED[:-8]}",
+    ],
+    ids=["nothing", "next alone", "only a next", "no next", "twice", "no base64", "short"],
+)
+def test_a_text_of_keys_that_cannot_be_is_refused_and_not_quoted(text: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        LocalKeyring.from_base64(text)
+    assert CODED[:6] not in str(caught.value)
+
+
+def test_keys_in_a_setting_are_parted_by_blanks_or_commas() -> None:
+    other = base64.b64encode(OTHER_KEY).decode()
+    for between in (" ", ",", "\n", ", "):
+        assert (
+            LocalKeyring.from_base64(f"{other}{between}{CODED}").ids == LocalKeyring(OTHER_KEY, HUB_KEY).ids
+        )

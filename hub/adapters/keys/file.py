@@ -119,6 +119,10 @@ class KeyFile:
         except OSError as error:
             raise SettingsError(f"the key file {self.path}: {error.strerror}") from error
 
+    @property
+    def announced(self) -> bool:
+        return self.read().next is not None
+
     def announce(self) -> None:
         """A fresh key is known, and not used; one that is there already stays. Raises SettingsError."""
         keys = self.read()
@@ -139,6 +143,9 @@ class KeyFile:
 
     def _replace(self, keys: HubKeys) -> None:
         try:
+            for left in self.path.parent.glob(f".{self.path.name}.{'[0-9a-f]' * 16}"):
+                # Whoever was killed left it there, with keys in it that are to be forgotten one day.
+                left.unlink(missing_ok=True)
             with self._written(keys, os.stat(self.path)) as temporary:
                 os.rename(temporary, self.path)
         except OSError as error:

@@ -42,11 +42,18 @@ _AWAY = (
     asyncpg.InsufficientResourcesError,  # no disk, no memory, no connection left
     asyncpg.ReadOnlySQLTransactionError,  # a standby that is not yet promoted
 )
+FORBIDDEN = "not_wrapped_under_"
+"""How constraints begin that keep a forgotten key of the hub from coming back (see `wrapped_keys`)."""
+
 _CLOSED_TO_US = (
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
     ValueError,  # an address that cannot be read
 )
+
+
+class KeyForgotten(Unavailable):
+    """What was to be kept is wrapped under a key of the hub that was forgotten: this process needs the newest."""
 
 
 class Database:
@@ -201,11 +208,16 @@ def _against_tls(error: OSError) -> str | None:
 
 @contextmanager
 def served() -> Iterator[None]:
-    """A server that is away, or whose connection is lost, shows as Unavailable."""
+    """A server that is away, or whose connection is lost, shows as Unavailable; so does a key that this process still
+    wraps under, and others have forgotten: the next one is wrapped under another."""
     try:
         yield
     except asyncpg.ClientConfigurationError:
         raise
+    except asyncpg.CheckViolationError as error:
+        if error.constraint_name is None or not error.constraint_name.startswith(FORBIDDEN):
+            raise
+        raise KeyForgotten from None
     except _AWAY as error:
         raise _away(error) from error
 
