@@ -26,13 +26,12 @@ class Authority:
         return self.folder / "ca.pem"
 
     def sign(self, name: str, address: str = "127.0.0.1", *, expired: bool = False) -> tuple[Path, Path]:
-        """The files of a certificate and its key, for this address: this machine's loopback, if none is said."""
+        """The files of a certificate and its key, for this address or name: this machine's loopback, if none is said.
+        A client shows it just as a server does."""
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = (
             _certificate(name, self.certificate.subject, key, days=-0.5 if expired else 1)
-            .add_extension(
-                x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))]), False
-            )
+            .add_extension(x509.SubjectAlternativeName([_named(address)]), False)
             .sign(self.key, hashes.SHA256())
         )
         files = self.folder / f"{name}.pem", self.folder / f"{name}.key"
@@ -52,6 +51,13 @@ def authority(folder: Path) -> Authority:
     )
     (folder / "ca.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     return Authority(folder, key, certificate)
+
+
+def _named(address: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(address))
+    except ValueError:
+        return x509.DNSName(address)
 
 
 def _certificate(

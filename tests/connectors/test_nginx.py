@@ -1,0 +1,281 @@
+"""The webhook connector against nginx: certificates on both sides, kept connections, and what it answers by itself.
+
+One server for this file. It takes what is posted and writes down what it saw, in lines of its access log."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from standardwebhooks.webhooks import Webhook
+
+from connectors.webhook import AT_ONCE, connector
+from hub.adapters.system.outgoing import GuardedOutgoing
+from hub.domain.addresses import read_networks
+from hub.domain.delivery import About, Deferred, Delivered, Refused
+from hub.domain.partner import Endpoint
+from hub.ports.connector import AddressInfo, Connector
+from tests.certificates import Authority, authority
+from tests.connectors.partners import SECRET, some_file, some_parcel, surroundings
+from tests.ports import free_ports
+
+NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+NAME = "town.test"
+OTHER_SECRET = "whsec_" + "A" * 32
+LIMIT = 10.0
+
+pytestmark = pytest.mark.skipif(NGINX is None, reason="no nginx here; run: make system")
+
+
+@dataclass(frozen=True)
+class Nginx:
+    """`mutual` is the port where a client must show a certificate of `clients`."""
+
+    folder: Path
+    port: int
+    mutual: int
+    expired: int
+    servers: Authority
+    clients: Authority
+
+    def at(self, port: int, path: str = "/hooks", **settings: object) -> Endpoint:
+        url = f"https://{NAME}:{port}{path}"
+        ca = self.servers.file.read_text()
+        return Endpoint("webhook", {"url": url, "ca": ca, **settings}, {"secret": SECRET})
+
+    def showing(self, files: tuple[Path, Path]) -> Endpoint:
+        certificate, key = (file.read_text() for file in files)
+        endpoint = self.at(self.mutual, client_certificate=certificate)
+        return replace(endpoint, secrets={"secret": SECRET, "client_key": key})
+
+    async def seen(self, delivery: object, count: int = 1) -> list[dict[str, Any]]:
+        """Its lines about a delivery, once there are so many."""
+        for _ in range(500):
+            lines = (self.folder / "seen.log").read_text().splitlines()
+            found = [line for line in map(json.loads, lines) if line["webhook-id"] == str(delivery)]
+            if len(found) >= count:
+                return found
+            await asyncio.sleep(0.02)
+        raise AssertionError("nginx saw less")
+
+
+@pytest.fixture(scope="module")
+def nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
+    folder = tmp_path_factory.mktemp("nginx")
+    servers, clients = authority(folder / "servers"), authority(folder / "clients")
+    port, mutual, expired, inner = free_ports(4)
+    found = Nginx(folder, port, mutual, expired, servers, clients)
+    (folder / "nginx.conf").write_text(_configuration(found, inner))
+    (folder / "seen.log").touch()
+    assert NGINX is not None
+    arguments = [NGINX, "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", str(folder / "error.log")]
+    server = subprocess.Popen([*arguments, "-g", "daemon off;"])
+    try:
+        _wait(mutual)
+        yield found
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+def _wait(port: int) -> None:
+    until = time.monotonic() + 30
+    while time.monotonic() < until:
+        with socket.socket() as trying:
+            if trying.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.02)
+    raise AssertionError("nginx did not start")
+
+
+def _configuration(nginx: Nginx, inner: int) -> str:
+    good = nginx.servers.sign("good", NAME)
+    old = nginx.servers.sign("old", NAME, expired=True)
+    user = "user root;" if os.geteuid() == 0 else ""
+    temporary = "\n".join(
+        f"{kind}_temp_path {nginx.folder}/{kind};"
+        for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    places = f"""
+        location /hooks {{ proxy_pass http://127.0.0.1:{inner}; }}
+        location /busy {{ add_header Retry-After 120 always; return 503 "these words must go nowhere"; }}
+        location /moved {{ return 301 /hooks; }}
+        location /small {{ client_max_body_size 100; proxy_pass http://127.0.0.1:{inner}; }}
+    """
+
+    def server(port: int, files: tuple[Path, Path], more: str = "") -> str:
+        return f"""server {{
+            listen 127.0.0.1:{port} ssl;
+            ssl_certificate {files[0]};
+            ssl_certificate_key {files[1]};
+            {more}
+            {places}
+        }}"""
+
+    return f"""
+    {user}
+    worker_processes 1;
+    pid {nginx.folder}/pid;
+    events {{ worker_connections 256; }}
+    http {{
+        {temporary}
+        client_body_buffer_size 4m;
+        client_max_body_size 8m;
+        log_format seen escape=json '{{"webhook-id":"$http_webhook_id","webhook-timestamp":"$http_webhook_timestamp",'
+            '"webhook-signature":"$http_webhook_signature","client":"$ssl_client_s_dn","connection":"$connection",'
+            '"authorization":"$http_authorization","tls":"$ssl_protocol","body":"$request_body"}}';
+        access_log {nginx.folder}/seen.log seen;
+        {server(nginx.port, good)}
+        {server(nginx.expired, old)}
+        {server(nginx.mutual, good, f"ssl_client_certificate {nginx.clients.file}; ssl_verify_client on;")}
+        server {{ listen 127.0.0.1:{inner}; access_log off; location / {{ return 204; }} }}
+    }}
+    """
+
+
+async def _look_up(host: str) -> list[AddressInfo]:
+    assert host == NAME
+    return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 0))]
+
+
+@pytest.fixture
+async def webhook() -> AsyncIterator[Connector]:
+    guard = GuardedOutgoing(read_networks("127.0.0.1"), _look_up)
+    made = connector(replace(surroundings(time.time()), outgoing=guard))
+    yield made
+    await made.close()
+
+
+async def test_a_parcel_arrives_over_tls_and_an_independent_verifier_believes_it(
+    nginx: Nginx, webhook: Connector
+) -> None:
+    parcel = some_parcel()
+    assert await webhook.deliver(nginx.at(nginx.port), [parcel], LIMIT) == [Delivered("http 204")]
+    (seen,) = await nginx.seen(parcel.attempt.delivery)
+    told = Webhook(SECRET).verify(seen["body"], seen)
+    assert told["data"]["delivery"] == str(parcel.attempt.delivery)
+    assert seen["tls"] in ("TLSv1.2", "TLSv1.3")
+
+
+async def test_while_a_signing_key_is_replaced_both_are_believed(nginx: Nginx, webhook: Connector) -> None:
+    parcel = some_parcel()
+    endpoint = nginx.at(nginx.port, rotated_at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), overlap=1)
+    secrets = {"secret": OTHER_SECRET, "previous_secret": SECRET}
+    assert await webhook.deliver(replace(endpoint, secrets=secrets), [parcel], LIMIT) == [
+        Delivered("http 204")
+    ]
+    (seen,) = await nginx.seen(parcel.attempt.delivery)
+    for secret in (SECRET, OTHER_SECRET):
+        assert Webhook(secret).verify(seen["body"], seen)["data"]["sequence"] == 1
+
+
+async def test_files_go_along_where_a_partner_wants_them(nginx: Nginx, webhook: Connector) -> None:
+    content = bytes(range(256)) * 2000
+    parcel = some_parcel(some_file(0, "submission.json", b"{}"), some_file(1, "plan.tif", content))
+    endpoint = nginx.at(nginx.port, content=True)
+    assert await webhook.deliver(endpoint, [parcel], LIMIT) == [Delivered("http 204")]
+    (seen,) = await nginx.seen(parcel.attempt.delivery)
+    files = Webhook(SECRET).verify(seen["body"], seen)["data"]["files"]
+    assert [len(file["content"]) for file in files] == [4, 682668]
+
+
+async def test_connections_are_kept_over_tls(nginx: Nginx, webhook: Connector) -> None:
+    parcels = [some_parcel() for _ in range(40)]
+    endpoint = nginx.at(nginx.port)
+    for page in (parcels[:20], parcels[20:]):
+        assert set(await webhook.deliver(endpoint, page, LIMIT)) == {Delivered("http 204")}
+    seen = [line for parcel in parcels for line in await nginx.seen(parcel.attempt.delivery)]
+    assert len({line["connection"] for line in seen}) <= AT_ONCE
+
+
+# --- certificates -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        lambda nginx: _without(nginx.at(nginx.port), "ca"),
+        lambda nginx: nginx.at(nginx.port, ca=nginx.clients.file.read_text()),
+        lambda nginx: nginx.at(nginx.expired),
+    ],
+    ids=["of an authority nobody knows", "of another authority", "expired"],
+)
+async def test_a_server_whose_certificate_does_not_hold_gets_nothing(
+    nginx: Nginx, webhook: Connector, endpoint: Callable[[Nginx], Endpoint]
+) -> None:
+    before = (nginx.folder / "seen.log").read_text()
+    outcomes = await webhook.deliver(endpoint(nginx), [some_parcel(), some_parcel()], LIMIT)
+    assert outcomes == [Deferred("webhook.certificate_invalid")] * 2
+    assert (nginx.folder / "seen.log").read_text() == before
+
+
+def _without(endpoint: Endpoint, field: str) -> Endpoint:
+    return replace(
+        endpoint, settings={name: value for name, value in endpoint.settings.items() if name != field}
+    )
+
+
+async def test_a_hub_that_shows_its_certificate_is_let_in(nginx: Nginx, webhook: Connector) -> None:
+    parcel = some_parcel()
+    endpoint = nginx.showing(nginx.clients.sign("hub-of-the-departement"))
+    assert webhook.check(endpoint) == ()
+    assert await webhook.deliver(endpoint, [parcel], LIMIT) == [Delivered("http 204")]
+    (seen,) = await nginx.seen(parcel.attempt.delivery)
+    assert seen["client"] == "CN=hub-of-the-departement"
+
+
+async def test_one_that_shows_none_or_one_of_another_authority_is_not_let_in(
+    nginx: Nginx, webhook: Connector
+) -> None:
+    """What nginx answers then is no word of the protocol of TLS, but of HTTP."""
+    for endpoint in (nginx.at(nginx.mutual), nginx.showing(nginx.servers.sign("stranger"))):
+        assert await webhook.deliver(endpoint, [some_parcel()], LIMIT) == [
+            Refused("webhook.http_400", About.PARCEL)
+        ]
+
+
+async def test_each_partner_gets_the_certificate_meant_for_it(nginx: Nginx, webhook: Connector) -> None:
+    endpoints = {f"hub-{number}": nginx.showing(nginx.clients.sign(f"hub-{number}")) for number in range(3)}
+    parcels = {name: some_parcel() for name in endpoints}
+    await asyncio.gather(
+        *(webhook.deliver(endpoints[name], [parcels[name]], LIMIT) for name in endpoints),
+    )
+    for name, parcel in parcels.items():
+        (seen,) = await nginx.seen(parcel.attempt.delivery)
+        assert seen["client"] == f"CN={name}"
+
+
+# --- what nginx answers by itself ---------------------------------------------------------------------
+
+
+async def test_a_busy_server_is_spared_for_as_long_as_it_says(nginx: Nginx, webhook: Connector) -> None:
+    outcomes = await webhook.deliver(nginx.at(nginx.port, "/busy"), [some_parcel()], LIMIT)
+    assert outcomes == [Deferred("webhook.http_503", About.ENDPOINT, timedelta(seconds=120))]
+    answer = outcomes[0].answer
+    assert answer is not None
+    assert answer.startswith(b"503 Service Temporarily Unavailable\n")
+    assert answer.endswith(b"\n\nthese words must go nowhere")
+    assert "words" not in repr(outcomes)
+
+
+async def test_a_server_that_moved_is_not_followed(nginx: Nginx, webhook: Connector) -> None:
+    parcel = some_parcel()
+    outcomes = await webhook.deliver(nginx.at(nginx.port, "/moved"), [parcel], LIMIT)
+    assert outcomes == [Refused("webhook.http_301", About.ENDPOINT)]
+    assert len(await nginx.seen(parcel.attempt.delivery)) == 1
+
+
+async def test_a_message_that_is_too_large_for_it_is_refused_alone(nginx: Nginx, webhook: Connector) -> None:
+    outcomes = await webhook.deliver(nginx.at(nginx.port, "/small"), [some_parcel()], LIMIT)
+    assert outcomes == [Refused("webhook.http_413", About.PARCEL)]
