@@ -6,7 +6,7 @@ back. The table is a procedure's; what it says nothing of is the usual one. Clos
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -55,6 +55,29 @@ class CaseMoves:
 
 
 USUAL = CaseMoves()
+
+
+def without(
+    moves: Mapping[CaseStatus, tuple[CaseStatus, ...]], forbidden: Iterable[CaseStatus]
+) -> Mapping[CaseStatus, tuple[CaseStatus, ...]]:
+    """The same table for who does not have these statuses."""
+    gone = frozenset(forbidden)
+    return {
+        status: tuple(one for one in following if one not in gone)
+        for status, following in moves.items()
+        if status not in gone
+    }
+
+
+def unreachable(moves: CaseMoves) -> tuple[CaseStatus, ...]:
+    """Statuses that the table says something of, and no case ever comes to."""
+    reached, ahead = {CaseStatus.HUBEE_NOTIFIED}, [CaseStatus.HUBEE_NOTIFIED]
+    while ahead:
+        fresh = set(moves.following(ahead.pop())) - reached
+        reached |= fresh
+        ahead.extend(fresh)
+    told = {status for status, following in moves.moves.items() for status in (status, *following)}
+    return tuple(status for status in CaseStatus if status in told - reached)
 
 
 @dataclass(frozen=True, slots=True)

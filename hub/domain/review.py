@@ -20,6 +20,7 @@ from enum import StrEnum
 from itertools import combinations, islice
 from typing import assert_never
 
+from hub.domain.cases import CaseStatus, unreachable
 from hub.domain.condition_review import can_hold, flaws_in
 from hub.domain.conditions import (
     Not,
@@ -65,6 +66,7 @@ def review(book: RuleBook, partners: Collection[Subscriber] | None, at: datetime
     over at `at` is not looked at any more, but said to be over."""
     found: list[Finding] = []
     for code in sorted(book.procedures):
+        found.extend(_review_moves(book.procedures[code]))
         found.extend(_review_rules(_Reviewed.of(book.procedures[code], at), book.territory))
         if partners is not None:
             found.extend(_review_register(code, book, partners, at))
@@ -196,6 +198,20 @@ def _files_for_nobody(told: _Reviewed) -> Iterator[Finding]:
         if not any(rule.attachments is None or type in rule.attachments for rule in told.rules):
             said = f"{code}: no rule gives attachments of type {type} to anybody"
             yield Finding(Severity.WARNING, (code, "attachment_types", type), said)
+
+
+def _review_moves(procedure: Procedure) -> Iterator[Finding]:
+    where = (procedure.code, "statuses")
+    if never := unreachable(procedure.case_moves):
+        said = (
+            f"{procedure.code}: no case ever comes to {_listed(never)}: no status it can come to leads there"
+        )
+        yield Finding(Severity.FAULT, where, said)
+    if not procedure.case_moves.following(CaseStatus.HUBEE_NOTIFIED):
+        said = (
+            f"{procedure.code}: nothing follows {CaseStatus.HUBEE_NOTIFIED}, so partners can report no status"
+        )
+        yield Finding(Severity.WARNING, where, said)
 
 
 def _listed(names: Sequence[str], most: int = 5) -> str:

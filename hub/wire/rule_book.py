@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ValidationError
 
+from hub.domain.cases import USUAL, USUAL_MOVES, CaseMoves, CaseStatus, without
 from hub.domain.conditions import All, Condition, Equals, Exists, In, Not, NotIn, Prefix, Range
 from hub.domain.conditions import Any as AnyOf
 from hub.domain.document import canonical
@@ -45,6 +46,7 @@ from schemas.models.rules import (
     ConditionIn,
     ProcedureIn,
     RuleIn,
+    StatusesIn,
     SubscriptionIn,
     SuccessionIn,
     TransferIn,
@@ -104,7 +106,17 @@ def _put(
 
 
 _SETS = frozenset(
-    {"attachment_types", "attachments", "communes", "values", "in", "not_in", "transfers", "rules"}
+    {
+        "attachment_types",
+        "attachments",
+        "communes",
+        "forbidden",
+        "values",
+        "in",
+        "not_in",
+        "transfers",
+        "rules",
+    }
 )
 """Lists whose order means nothing."""
 
@@ -217,7 +229,19 @@ def procedure(told: ProcedureIn) -> Procedure:
         tuple(_rule(rule, told) for rule in told.rules),
         None if told.attachment_types is None else tuple(told.attachment_types),
         tuple(_transfer(transfer) for transfer in told.transfers),
+        _case_moves(told.statuses),
     )
+
+
+def _case_moves(told: StatusesIn | None) -> CaseMoves:
+    if told is None:
+        return USUAL
+    moves = USUAL_MOVES
+    if told.moves is not None:
+        moves = {
+            CaseStatus(status): tuple(map(CaseStatus, following)) for status, following in told.moves.items()
+        }
+    return CaseMoves(without(moves, map(CaseStatus, told.forbidden)), timedelta(seconds=told.undo))
 
 
 def _rule(told: RuleIn, of: ProcedureIn) -> Rule:

@@ -3,26 +3,15 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated
 from uuid import UUID
 
 from pydantic import Field, StringConstraints
 
 from schemas.models.questions import QueryModel
+from schemas.models.rules import CaseWord
 from schemas.models.submission import MediaType, Sha256
 from schemas.models.wire import WireModel
-
-CaseWord = Literal[
-    "HUBEE_NOTIFIED",
-    "SENT",
-    "SI_RECEIVED",
-    "IN_PROGRESS",
-    "ADD_AWAITING",
-    "REFUSED",
-    "DONE",
-    "SI_INTG_ERROR",
-]
-"""How far a partner is, in the words of the State's hub; the first is that of a case of which nothing was said."""
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=1000)]
 

@@ -88,6 +88,21 @@ Level = Literal[
     "abroad",
 ]
 State = Literal["inactive", "active", "suspended", "refused"]
+CaseWord = Literal[
+    "HUBEE_NOTIFIED",
+    "SENT",
+    "SI_RECEIVED",
+    "IN_PROGRESS",
+    "ADD_AWAITING",
+    "REFUSED",
+    "DONE",
+    "SI_INTG_ERROR",
+]
+"""How far a partner is, in the words of the State's hub; the first is that of a case of which nothing was said."""
+ReportedWord = Literal[
+    "SENT", "SI_RECEIVED", "IN_PROGRESS", "ADD_AWAITING", "REFUSED", "DONE", "SI_INTG_ERROR"
+]
+"""Those that a partner reports."""
 
 
 # --- a procedure --------------------------------------------------------------------------------------
@@ -259,6 +274,32 @@ class TransferIn(WireModel):
     until: Day | None = Field(default=None, description="The last day, included.")
 
 
+class StatusesIn(WireModel):
+    """What partners may report of how far they are: the usual moves, fewer, or others."""
+
+    forbidden: Annotated[list[ReportedWord], Field(max_length=20)] = Field(
+        default_factory=list, description="Statuses that this procedure does not have."
+    )
+    moves: dict[CaseWord, Annotated[list[ReportedWord], Field(max_length=20)]] | None = Field(
+        default=None,
+        description="Which statuses may follow each one, in place of the usual table; what is not named has none.",
+    )
+    undo: Annotated[int, Field(ge=0, le=30 * 86_400)] = Field(
+        default=600, description="For how many seconds a partner may take its last status back."
+    )
+
+    @model_validator(mode="after")
+    def _moves_somewhere(self) -> Self:
+        for status, following in (self.moves or {}).items():
+            if status in following:
+                raise PydanticCustomError("statuses.itself", "a status does not follow itself")
+            if set(self.forbidden) & {status, *following}:
+                raise PydanticCustomError(
+                    "statuses.forbidden", "a status that is forbidden has no place among the moves"
+                )
+        return self
+
+
 class ProcedureIn(WireModel):
     """A procedure (démarche): what is known of a submission, and who gets it."""
 
@@ -276,6 +317,9 @@ class ProcedureIn(WireModel):
         default_factory=list,
         description="Which EPCI are competent, and for which communes. Absent: an EPCI's subscription is "
         "taken for its word.",
+    )
+    statuses: StatusesIn | None = Field(
+        default=None, description="What partners may report of it. Absent: the usual moves."
     )
     rules: Annotated[list[RuleIn], Field(min_length=1, max_length=100_000)]
 

@@ -88,6 +88,20 @@ def test_good_rules_have_no_faults(tmp_path: Path, territory: Territory) -> None
             7,
             "there is no EPCI 999999999",
         ),
+        ("rules:\n", "statuses: {forbidden: [FINI]}\nrules:\n", 6, "one of: 'SENT'"),
+        ("rules:\n", "statuses: {undo: -1}\nrules:\n", 6, "statuses, undo"),
+        (
+            "rules:\n",
+            "statuses:\n  forbidden: [DONE]\n  moves:\n    HUBEE_NOTIFIED: [DONE]\nrules:\n",
+            6,
+            "a status that is forbidden has no place among the moves",
+        ),
+        (
+            "rules:\n",
+            "statuses:\n  moves:\n    SENT: [SENT]\nrules:\n",
+            6,
+            "a status does not follow itself",
+        ),
     ],
 )
 def test_a_contradiction_is_told_with_its_line(

@@ -8,6 +8,7 @@ from decimal import Decimal
 
 import pytest
 
+from hub.domain.cases import CaseMoves, CaseStatus
 from hub.domain.conditions import All, Any, Condition, Equals, Exists, In, Not, NotIn, Prefix, Range
 from hub.domain.identity import Subscriber
 from hub.domain.review import Finding, Severity, review
@@ -332,3 +333,18 @@ def test_many_of_one_kind_are_one_sentence_that_says_how_many() -> None:
     aside = tuple(subscription(Subscriber(BONNEVILLE.siret, str(n)), "departement:74") for n in range(8))
     findings = found_in(TOWN_HALL, of=(IN_BONNEVILLE, *aside), partners=())
     assert [one.sentence for one in findings if "3 more" in one.sentence and "looks at" in one.sentence]
+
+
+# --- what partners may report -------------------------------------------------------------------------
+
+
+def test_a_status_no_case_comes_to_is_a_fault_and_none_at_all_a_warning() -> None:
+    done, sent = CaseStatus.DONE, CaseStatus.SENT
+    for moves, severity, words in (
+        ({CaseStatus.HUBEE_NOTIFIED: (done,), sent: (done,)}, Severity.FAULT, "comes to SENT"),
+        ({}, Severity.WARNING, "can report no status"),
+    ):
+        told = Procedure("CERTDC", "Certificat de décès", FACTS, (TOWN_HALL,), case_moves=CaseMoves(moves))
+        found = review(RuleBook.build([told], (), PLACES), None, RECEIVED)
+        assert only(found)[:2] == (severity, ("CERTDC", "statuses"))
+        assert words in only(found)[2]
