@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import socket
 import ssl
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from unittest.mock import sentinel
@@ -23,7 +21,6 @@ from hub.domain.delivery import About, Deferred, Delivered, Outcome, Refused
 from hub.domain.partner import Endpoint
 from hub.ports.connector import Connector
 from tests.connectors.partners import (
-    HERE,
     NOW,
     SECRET,
     WebhookTown,
@@ -264,67 +261,6 @@ async def test_no_proxy_of_the_surroundings_is_used(
 ) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     assert names(await webhook.deliver(town.endpoint, [some_parcel()], LIMIT)) == ["Delivered"]
-
-
-@asynccontextmanager
-async def raw_server(
-    answer: bytes, endless: bytes = b"", said: list[int] | None = None
-) -> AsyncIterator[Endpoint]:
-    """Says `answer` to each request, then `endless` again and again (how much, in `said`), or nothing more."""
-
-    async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            await reader.readuntil(b"\r\n\r\n")
-            writer.write(answer)
-            while endless:
-                writer.write(endless)
-                await writer.drain()
-                if said is not None:
-                    said.append(len(endless))
-            await asyncio.sleep(30)
-        except OSError:
-            pass
-        finally:
-            writer.close()
-
-    server = await asyncio.start_server(converse, HERE, 0)
-    yield WebhookTown(0).at(server.sockets[0].getsockname()[1])
-    server.close()
-
-
-async def test_a_yes_with_an_endless_body_is_a_yes(webhook: Connector) -> None:
-    said: list[int] = []
-    chunk = b"8000\r\n" + b"x" * 0x8000 + b"\r\n"
-    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-    async with raw_server(head, chunk, said) as endpoint:
-        outcomes = await webhook.deliver(endpoint, [some_parcel()], 5)
-    assert outcomes == [Delivered("http 200")]
-    assert sum(said) < 12_000_000, "what the system's buffers hold, and little more"
-
-
-async def test_a_yes_whose_body_never_comes_is_a_yes(webhook: Connector) -> None:
-    began = time.monotonic()
-    async with raw_server(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n") as endpoint:
-        outcomes = await webhook.deliver(endpoint, [some_parcel()], 5)
-    assert outcomes == [Delivered("http 200")]
-    assert time.monotonic() - began < 2
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        b"SSH-2.0-OpenSSH_9.2\r\n\r\n",
-        b"HTTP/1.1 abc\r\n\r\n",
-        b"\x15\x03\x01\x00\x02\x02\x46",
-        b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000 + b"\r\n\r\n",
-    ],
-    ids=["another protocol", "no status", "TLS", "endless header"],
-)
-async def test_what_is_no_http_is_never_taken_for_a_yes(webhook: Connector, answer: bytes) -> None:
-    async with raw_server(answer) as endpoint:
-        (outcome,) = await webhook.deliver(endpoint, [some_parcel()], LIMIT)
-    assert isinstance(outcome, Deferred)
-    assert outcome.cause in ("webhook.not_http", "webhook.disconnected", "webhook.timeout")
 
 
 # --- settings -----------------------------------------------------------------------------------------
