@@ -13,14 +13,14 @@ from connectors.sftp.fields import FIELDS
 from connectors.sftp.judging import FAULTS, is_answer, judge
 from connectors.sftp.placing import Visit
 from connectors.sftp.sessions import KEPT, Session, Sessions
-from connectors.sftp.settings import Target, read
+from connectors.sftp.settings import CIPHERS, Target, read
 from hub.domain.delivery import About, Deferred, Outcome, Refused
 from hub.domain.fields import Field
 from hub.domain.partner import Endpoint
 from hub.ports.connector import Connector, Parcel, Surroundings
 from hub.ports.returns import FoundFile, SeenFile
 
-__all__ = ["FIELDS", "SftpConnector", "connector", "folder_name", "judge"]
+__all__ = ["CIPHERS", "FIELDS", "SftpConnector", "connector", "folder_name", "judge"]
 
 AT_ONCE = 4
 """Parcels under way on one connection: enough to hide the round trips, gentle to a small server."""

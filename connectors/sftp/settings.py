@@ -50,7 +50,15 @@ class Algorithms:
         return tuple(one for family in self.families for one in family)
 
 
-# Ciphers: first those that a processor has instructions for.
+CIPHERS = (
+    "aes128-gcm@openssh.com",
+    "aes256-gcm@openssh.com",
+    "chacha20-poly1305@openssh.com",
+    "aes256-ctr",
+    "aes128-ctr",
+)
+"""First those that a processor has instructions for."""
+
 _MODERN = Algorithms(
     _known(
         (
@@ -67,16 +75,7 @@ _MODERN = Algorithms(
         ),
         get_kex_algs(),
     ),
-    _known(
-        (
-            "aes128-gcm@openssh.com",
-            "aes256-gcm@openssh.com",
-            "chacha20-poly1305@openssh.com",
-            "aes256-ctr",
-            "aes128-ctr",
-        ),
-        get_encryption_algs(),
-    ),
+    _known(CIPHERS, get_encryption_algs()),
     _known(
         (
             "hmac-sha2-256-etm@openssh.com",
