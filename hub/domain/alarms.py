@@ -26,6 +26,8 @@ class AlarmKind(StrEnum):
     """A lane whose endpoint refused: nothing is tried until it is opened."""
     FAILING = "failing"
     """A lane whose endpoint has failed for too long."""
+    ADDRESS = "address"
+    """Of a partner with several, one that did not take what another one took, or gave it back; for three days."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,12 @@ from uuid import UUID
 Sign = Callable[[bytes], bytes]
 """A keyed signature of at least 32 bytes."""
 
+BOUNCED = "mail.bounced"
+"""The cause of what came back from every address that took it."""
+
+ADDRESS_REFUSED = "mail.address_refused"
+"""Why one of several addresses is noted that did not take what another one took."""
+
 _RECEIPT = re.compile(r"<(?P<mail>[0-9a-f-]{36})@[^>]*> to (?P<places>[0-9, ]+) of (?P<number>[0-9]+)")
 _PREFIX = "r-"
 _LENGTH, _TAG, _MARK = 35, 4, 12

@@ -29,6 +29,7 @@ from hub.wire.rule_book import (
 )
 from hub.wire.selections import read_order, read_selection
 from hub.wire.set_aside import read_unreadable, write_unreadable
+from hub.wire.status_reports import read_status_report
 from hub.wire.submissions import offer_document, read_submission
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "read_news",
     "read_order",
     "read_selection",
+    "read_status_report",
     "read_submission",
     "read_submission_record",
     "read_unreadable",

@@ -114,4 +114,8 @@ _FIND = """
     UNION ALL
     SELECT 'failing', subscriber, channel, failing_since, 1, NULL
     FROM lane WHERE closed_at IS NULL AND failing_since < clock_timestamp() - $5::interval
+    UNION ALL
+    SELECT 'address', subscriber, 'mail', min(since), count(*), mode() WITHIN GROUP (ORDER BY cause)
+    FROM address_fault WHERE last_at > clock_timestamp() - interval '3 days'
+    GROUP BY subscriber
 """

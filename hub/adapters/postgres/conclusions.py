@@ -12,9 +12,11 @@ from datetime import datetime, timedelta
 from typing import NamedTuple, assert_never
 from uuid import UUID
 
+from hub.adapters.postgres.address_faults import note_addresses
 from hub.adapters.postgres.database import Connection
 from hub.adapters.postgres.rows import AttemptTold, JournalEntry, write_journal
 from hub.adapters.postgres.slips import Entry, count
+from hub.domain.bounces import ADDRESS_REFUSED
 from hub.domain.delivery import Attempt, Conclusion, Deferred, Delivered, Outcome, Refused
 from hub.domain.ledger import Term, term
 from hub.domain.lifecycle import IN_MOTION, State, may_move, move
@@ -59,6 +61,7 @@ async def write_news(connection: Connection, told: Sequence[Told], owners: Mappi
     moves, refused = _judge(rows, owners, told)
     await _write(connection, moves)
     await _count(connection, moves)
+    await _note_refusals(connection, moves)
     lines = [_line(made) for made in moves]
     if refused:
         taken = {made.conclusion.attempt for made in moves}
@@ -202,6 +205,16 @@ def _told(row: _Row, conclusion: Conclusion) -> AttemptTold:
     )
 
 
+async def _note_refusals(connection: Connection, moves: Sequence[_Move]) -> None:
+    """Addresses that did not take what others of the same partner took."""
+    places = [(made.row.subscriber, place) for made in moves for place in _refused(made.conclusion.outcome)]
+    await note_addresses(connection, places, ADDRESS_REFUSED)
+
+
+def _refused(outcome: Outcome) -> tuple[int, ...]:
+    return outcome.refused if isinstance(outcome, Delivered) else ()
+
+
 def _words(outcome: Outcome) -> tuple[str, str | None]:
     match outcome:
         case Delivered(receipt=receipt):
@@ -216,11 +229,15 @@ def _words(outcome: Outcome) -> tuple[str, str | None]:
 
 def _line(made: _Move) -> JournalEntry:
     late = "" if made.source is State.IN_FLIGHT else f"late, was {made.source}"
+    refused = ", ".join(map(str, _refused(made.conclusion.outcome)))
+    partly = f"not taken by address {refused}" if refused else ""
     return JournalEntry(
         f"delivery.{made.target}",
         made.row.submission,
         made.conclusion.attempt.delivery,
-        detail="; ".join(filter(None, (made.why or made.conclusion.cause or late, made.conclusion.note))),
+        detail="; ".join(
+            filter(None, (made.why or made.conclusion.cause or late, partly, made.conclusion.note))
+        ),
         attempt=_told(made.row, made.conclusion),
     )
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import asyncpg
 
+from hub.adapters.postgres.address_faults import forget_addresses
 from hub.adapters.postgres.addresses import Address, make_lanes
 from hub.adapters.postgres.database import Connection, to_json
 from hub.adapters.postgres.openings import look_again, open_lanes
@@ -90,6 +91,7 @@ async def turn(connection: Connection, turns: Sequence[Turn]) -> None:
     )
     await open_lanes(connection, [row["id"] for row in opened], "hub", "its partner has another endpoint")
     await look_again(connection, [one.subscriber for one in turns])
+    await forget_addresses(connection, [one.subscriber for one in turns if one.other_endpoint])
     await write_journal(
         connection,
         [

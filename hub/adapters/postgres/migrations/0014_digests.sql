@@ -28,10 +28,9 @@ CREATE TABLE bounce (
 -- Addresses that a partner's own server does not take, while others of the same partner are served.
 CREATE TABLE address_fault (
     subscriber text NOT NULL,
-    channel    text NOT NULL,
-    place      integer NOT NULL,
+    place      integer NOT NULL,               -- from 1, as its settings list them
     cause      text NOT NULL,
     since      timestamptz NOT NULL DEFAULT clock_timestamp(),
     last_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
-    PRIMARY KEY (subscriber, channel, place)
+    PRIMARY KEY (subscriber, place)
 );

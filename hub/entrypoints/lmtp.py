@@ -1,0 +1,165 @@
+"""The door for mails that come back: LMTP (RFC 2033), for the mail server that receives them.
+
+Business of this file: that only addresses the hub gave out are let in, one at a time, that a mail of any size and shape
+is read in bounded room and time, and that a mail server is told to try again while nobody can say what a report means.
+What it changes is the bounce room's business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import structlog
+from aiosmtpd.lmtp import LMTP
+from aiosmtpd.smtp import SMTP, Envelope, Session
+
+from hub.domain.bounces import BounceEffect
+from hub.domain.errors import Unavailable
+from hub.entrypoints.workers import Stopping
+from hub.services.bounces import BounceRoom
+
+KEPT = 1 << 20
+"""Bytes of a mail that are read: a report stands before the mail it reports."""
+
+_MOST = 100 << 20
+_AT_ONCE = 20
+_SILENCE = 120.0
+_LONGEST_LINE = 1 << 16
+
+_NOTED = "250 2.0.0 noted"
+_LATER = "451 4.3.0 not now"
+
+log = structlog.get_logger()
+
+
+async def receive_bounces(room: BounceRoom, host: str, port: int, stopping: Stopping) -> None:
+    """Until `stopping` is set. Raises OSError when the address cannot be had."""
+    async with bounce_door(room, host, port):
+        await stopping.wait()
+
+
+@asynccontextmanager
+async def bounce_door(room: BounceRoom, host: str, port: int) -> AsyncIterator[int]:
+    """Open while the block runs; its port, the real one when 0 was asked for. Raises OSError."""
+    loop = asyncio.get_running_loop()
+    door = _Door(room)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.create_server((host, port), family=family)
+    server = await loop.create_server(door.answer, sock=listener)
+    try:
+        yield int(listener.getsockname()[1])
+    finally:
+        server.close()
+        door.shut()
+
+
+class _Door:
+    """What the library asks about each mail."""
+
+    def __init__(self, room: BounceRoom) -> None:
+        self._room = room
+        self._open: set[_Conversation] = set()
+
+    def answer(self) -> asyncio.Protocol:
+        if len(self._open) >= _AT_ONCE:
+            return _Busy()
+        conversation = _Conversation(self, self._open)
+        self._open.add(conversation)
+        return conversation
+
+    def shut(self) -> None:
+        for conversation in list(self._open):
+            if conversation.transport is not None:
+                conversation.transport.close()
+
+    async def handle_RCPT(  # noqa: N802 - the library's name for it
+        self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        if envelope.rcpt_tos:
+            # Each recipient is to be answered for by itself, and a report has only one.
+            return "452 4.5.3 one address at a time"
+        if self._room.recognise(address) is None:
+            return "550 5.1.1 no such address"
+        envelope.rcpt_tos.append(address)
+        return "250 2.1.5 go on"
+
+    async def take(self, address: str, content: bytes) -> str:
+        returned = self._room.recognise(address)
+        if returned is None:
+            return "550 5.1.1 no such address"
+        try:
+            effect = await self._room.take(returned, content)
+        except Unavailable:
+            return _LATER
+        return _LATER if effect is BounceEffect.UNDER_WAY else _NOTED
+
+    async def handle_exception(self, error: Exception) -> str:
+        log.error("bounce.failed", error=type(error).__name__)
+        return _LATER
+
+
+class _Conversation(LMTP):
+    # The library reads lines no longer than this at once, whatever they belong to.
+    line_length_limit = _LONGEST_LINE
+
+    def __init__(self, door: _Door, among: set[_Conversation]) -> None:
+        super().__init__(
+            door,
+            data_size_limit=None,
+            enable_SMTPUTF8=True,
+            hostname="localhost",
+            ident="LMTP",
+            timeout=_SILENCE,
+            loop=asyncio.get_running_loop(),
+        )
+        self._door = door
+        self._among = among
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._among.discard(self)
+        super().connection_lost(error)
+
+    async def smtp_DATA(self, arg: str | None) -> None:  # noqa: N802 - the library's name for it
+        """In place of the library's, which refuses what is long: of a long mail, the beginning is read."""
+        if await self.check_helo_needed():
+            return
+        if self.envelope is None or not self.envelope.rcpt_tos:
+            await self.push("503 5.5.1 an address first")
+            return
+        await self.push("354 go on")
+        content = await self._content()
+        address = self.envelope.rcpt_tos[0]
+        self.envelope = Envelope()
+        await self.push(await self._door.take(address, content))
+
+    async def _content(self) -> bytes:
+        kept, total, at_start = bytearray(), 0, True
+        while True:
+            piece, whole = await self._piece()
+            if at_start and whole and piece == b".\r\n":
+                return bytes(kept)
+            total += len(piece)
+            if total > _MOST:
+                raise ConnectionResetError
+            if len(kept) < KEPT:
+                kept += piece[1:] if at_start and piece.startswith(b".") else piece
+            at_start = whole
+
+    async def _piece(self) -> tuple[bytes, bool]:
+        """A line, or a part of one that is too long; whether its end is reached."""
+        reader: Any = self._reader
+        try:
+            return await reader.readuntil(b"\r\n"), True
+        except asyncio.LimitOverrunError as found:
+            return await reader.read(found.consumed), False
+
+
+class _Busy(asyncio.Protocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # Not asked by isinstance: the faster event loop's transports are of no common class.
+        cast(asyncio.WriteTransport, transport).write(b"421 4.3.2 too many at once\r\n")
+        transport.close()
