@@ -14,6 +14,8 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 from hub.domain.addresses import Network, read_networks
 
 Waits = Annotated[tuple[float, ...], NoDecode]
+Hour = Annotated[str, Field(pattern="^([01][0-9]|2[0-3]):[0-5][0-9]$")]
+Hours = Annotated[tuple[Hour, ...], NoDecode, Field(min_length=1, max_length=24)]
 
 
 class Settings(BaseSettings):
@@ -135,6 +137,28 @@ class Settings(BaseSettings):
         description="Networks beside the public internet that partners' servers may stand in (CIDR, by commas).",
     )
 
+    # Mail: the hub's own server, for partners whose endpoints name none.
+    mail_relay_host: str | None = None
+    mail_relay_port: int | None = Field(
+        None, ge=1, le=65535, description="Default: what its TLS usually has."
+    )
+    mail_relay_tls: str = Field("starttls", pattern="^(starttls|tls|none)$")
+    mail_relay_ca: Path | None = Field(
+        None, description="Who signed its certificate, PEM; default: the system's."
+    )
+    mail_relay_user: str | None = None
+    mail_relay_password_file: Path | None = Field(None, description="Holds its password, in one line.")
+    mail_relay_sender: str | None = Field(
+        None, pattern=r"^[!-?A-~]+@[A-Za-z0-9.-]+$", description="The address mails come from."
+    )
+    mail_return_domain: str | None = Field(
+        None, pattern="^[A-Za-z0-9.-]+$", description="Of the addresses that mails come back to."
+    )
+    bounces_host: str = Field("127.0.0.1", description="Where mails that come back are received, by LMTP.")
+    bounces_port: int | None = Field(None, ge=1, le=65535, description="None: nowhere.")
+    digest_daily: Hours = Field(("08:00",), description="When a partner's daily mail leaves, in Paris.")
+    digest_twice_daily: Hours = Field(("08:00", "14:00"), description="When its two mails a day leave.")
+
     # Replays.
     replay_approval: int = Field(
         1000, ge=0, description="Of how many items at most a replay needs no other operator's approval."
@@ -147,7 +171,7 @@ class Settings(BaseSettings):
     def _networks(cls, value: object) -> object:
         return read_networks(value) if isinstance(value, str) else value
 
-    @field_validator("deposits", mode="before")
+    @field_validator("deposits", "digest_daily", "digest_twice_daily", mode="before")
     @classmethod
     def _names(cls, value: object) -> object:
         if isinstance(value, str):

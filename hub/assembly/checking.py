@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from hub.adapters.rules.declared import Declared
 from hub.assembly.files import checks, declared, declared_rules
 from hub.assembly.journey import log_arguments
+from hub.assembly.mail import check_mail, relay
 from hub.assembly.objects import attachment_store
 from hub.domain.errors import RuleBookError, SettingsError
 from hub.domain.review import Finding, Severity
@@ -21,8 +22,8 @@ def faults(settings: Settings) -> list[str]:
     try:
         files = declared(settings)
         told = [finding.sentence for finding in _reviewed(files) if finding.severity is Severity.FAULT]
-        return [*flaws_in(settings), *told, *flaws_in_partners(files, checks())]
-    except RuleBookError as error:
+        return [*flaws_in(settings), *told, *flaws_in_partners(files, checks(relay(settings)))]
+    except (RuleBookError, SettingsError) as error:
         return str(error).splitlines()
 
 
@@ -45,7 +46,7 @@ def flaws_in(settings: Settings) -> list[str]:
     found = []
     if (settings.tls_certificate is None) != (settings.tls_key is None):
         found.append("TLS needs both HUB_TLS_CERTIFICATE and HUB_TLS_KEY")
-    tried: list[Callable[[Settings], object]] = [attachment_store]
+    tried: list[Callable[[Settings], object]] = [attachment_store, check_mail]
     if settings.deposits and settings.kafka is None:
         found.append("HUB_DEPOSITS names senders that write into Kafka, and none is set: HUB_KAFKA")
     if settings.kafka is not None:

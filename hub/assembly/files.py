@@ -13,7 +13,7 @@ from hub.adapters.system.outgoing import GuardedOutgoing
 from hub.domain.errors import SettingsError
 from hub.domain.fields import check_fields
 from hub.domain.territory import Territory
-from hub.ports.connector import Connector, Surroundings
+from hub.ports.connector import Connector, Relay, Surroundings
 from hub.services.partner_flaws import Checks
 from hub.settings import Settings
 
@@ -49,7 +49,7 @@ def connectors(surroundings: Surroundings) -> dict[str, Connector]:
     return known
 
 
-def checks() -> Checks:
-    """What each channel's connector finds wrong with an endpoint."""
-    known = connectors(Surroundings(lambda *_: "", lambda: 0.0, GuardedOutgoing()))
+def checks(relay: Relay | None) -> Checks:
+    """What each channel's connector finds wrong with an endpoint. `relay`: the hub's own mail server."""
+    known = connectors(Surroundings(lambda *_: "", lambda: 0.0, GuardedOutgoing(), relay=relay))
     return {channel: connector.check for channel, connector in known.items()}

@@ -31,6 +31,7 @@ from hub.adapters.rules.declared import remembering
 from hub.adapters.rules.territory import read_territory
 from hub.adapters.system.closing import read_closing
 from hub.assembly.files import checks, declared_rules
+from hub.assembly.mail import relay
 from hub.domain.errors import RuleBookError, SettingsError, Tampered, UnknownKey
 from hub.domain.review import Finding
 from hub.domain.rule_book import RuleBook
@@ -114,7 +115,9 @@ class Ground:
 
     @property
     def declaration(self) -> DeclarationRoom:
-        return DeclarationRoom(self.editions, self.partners, EndpointRoom(self.keyring).seal, checks())
+        return DeclarationRoom(
+            self.editions, self.partners, EndpointRoom(self.keyring).seal, checks(relay(self.settings))
+        )
 
     async def imagined(self) -> RuleBook:
         """What the rule files would make of the rule book; their cases are not tried. Raises RuleBookError."""
@@ -138,7 +141,7 @@ class Ground:
             EndpointRoom(self.keyring),
             read=self.read,
             write=_wish_items,
-            checks=checks(),
+            checks=checks(relay(self.settings)),
             lead=timedelta(seconds=self.settings.rules_lead),
         )
 

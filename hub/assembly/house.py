@@ -13,6 +13,7 @@ from functools import cached_property
 from starlette.types import ASGIApp
 
 from hub.adapters.kafka.framing import Framing
+from hub.adapters.postgres.bounces import PostgresBounces
 from hub.adapters.postgres.events import PostgresEvents
 from hub.adapters.postgres.intake import PostgresIntake
 from hub.adapters.postgres.journal import PostgresJournal
@@ -23,6 +24,7 @@ from hub.adapters.postgres.numbers import PostgresNumbers
 from hub.adapters.postgres.reads import PostgresReads
 from hub.adapters.postgres.registry import PostgresRegistry
 from hub.adapters.postgres.rule_books import PostgresRuleBooks
+from hub.adapters.postgres.sessions import PostgresSessions
 from hub.adapters.postgres.tray import PostgresTray
 from hub.adapters.postgres.uploads import PostgresUploads
 from hub.adapters.system.clock import SystemClock
@@ -30,6 +32,7 @@ from hub.adapters.system.outgoing import GuardedOutgoing
 from hub.assembly.files import connectors
 from hub.assembly.ground import Ground
 from hub.assembly.journey import kafka_deposits, kafka_log, schema_registry
+from hub.assembly.mail import digest_hours, relay, return_addresses
 from hub.assembly.objects import attachment_store
 from hub.domain.alarms import Patience
 from hub.domain.retry import Policies
@@ -44,6 +47,7 @@ from hub.ports.deposits import Deposits
 from hub.ports.log import Log
 from hub.ports.schemas import SchemaRegistry
 from hub.services.alarms import AlarmRoom
+from hub.services.bounces import BounceRoom
 from hub.services.deposits import DepositRoom, Wire
 from hub.services.dispatch import DispatchRoom, Pace
 from hub.services.endpoints import EndpointRoom
@@ -68,12 +72,15 @@ from hub.wire import (
     external_id_of,
     read_decision_record,
     read_deposit,
+    read_status_report,
     read_unreadable,
     write_news,
     write_refusal,
     write_submission,
     write_unreadable,
 )
+
+_MAILBOX_PAGE = "/boite"
 
 _KEPT = timedelta(seconds=4)
 """How long a connection to a partner is of use after a page."""
@@ -165,6 +172,19 @@ class House:
     def to_partners(self) -> Outgoing:
         return GuardedOutgoing(self.settings.outgoing_allow)
 
+    @cached_property
+    def surroundings(self) -> Surroundings:
+        """What every connector may use. Raises SettingsError."""
+        returns = return_addresses(self.settings, self.base.keyring)
+        return Surroundings(
+            self.links.link,
+            self.clock.now,
+            self.to_partners,
+            mailbox=f"{(self.settings.public_url or self.url).rstrip('/')}{_MAILBOX_PAGE}",
+            relay=relay(self.settings),
+            returns=None if returns is None else returns.address,
+        )
+
     # --- the rooms, in the order of the journey ---
 
     @cached_property
@@ -221,7 +241,7 @@ class House:
     @cached_property
     def dispatch(self) -> DispatchRoom:
         settings = self.settings
-        known = connectors(Surroundings(self.links.link, self.clock.now, self.to_partners))
+        known = connectors(self.surroundings)
         lanes = PostgresLanes(self.base.database, _KEPT)
         for connector in known.values():
             self._stack.push_async_callback(connector.close)
@@ -235,7 +255,15 @@ class House:
             policies=_policies(settings),
             open_secrets=EndpointRoom(self.base.keyring).open,
             pace=_pace(settings),
+            digest_hours=digest_hours(settings),
         )
+
+    def bounces(self) -> BounceRoom | None:
+        """None: no mail comes back to the hub."""
+        addresses = return_addresses(self.settings, self.base.keyring)
+        if addresses is None:
+            return None
+        return BounceRoom(PostgresBounces(self.base.database), addresses, read_status_report)
 
     @cached_property
     def replay(self) -> ReplayRoom:
@@ -287,6 +315,8 @@ class House:
             replay_approval=self.settings.replay_approval,
             mailboxes=PostgresMailboxes(self.base.database),
             reads=PostgresReads(self.base.database),
+            sessions=PostgresSessions(self.base.database),
+            secure=(self.settings.public_url or self.url).startswith("https:"),
             numbers=PostgresNumbers(self.base.database),
             lanes=self.base.lane_orders,
             parcels=self.parcels,

@@ -22,6 +22,7 @@ from hub.domain.errors import SettingsError, Unavailable
 from hub.entrypoints import workers
 from hub.entrypoints.http.app import build_vitals
 from hub.entrypoints.http.server import serve
+from hub.entrypoints.lmtp import receive_bounces
 from hub.services.supervision import Silent
 from hub.settings import Settings
 
@@ -51,6 +52,9 @@ def _refreshing(house: House, stopping: Stopping) -> Mapping[str, Life]:
 
 def _intake(house: House, stopping: Stopping) -> Mapping[str, Life]:
     lives = dict(_refreshing(house, stopping))
+    port, bounces = house.settings.bounces_port, house.bounces()
+    if port is not None and bounces is not None:
+        lives["bounces"] = partial(receive_bounces, bounces, house.settings.bounces_host, port, stopping)
     if (deposits := house.deposits) is not None:
         room = house.depositing(deposits)
         lives |= {
