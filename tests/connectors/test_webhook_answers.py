@@ -71,12 +71,11 @@ async def test_what_is_no_http_is_never_taken_for_a_yes(webhook: Connector, answ
     ("answer", "endless"),
     [
         (b"HTTP/1.1 200 OK\r\n", b"X-Filling: y\r\n" * 100),
-        (b"", b"HTTP/1.1 102 Processing\r\n\r\n"),
         (b"HTTP/1.1 103 Early Hints\r\n", b"Link: </x>\r\n" * 100),
         (b"HTTP/1.1 200 OK\r\nX: ", b"x" * 1000),
         (b"HTTP/1.1 200 ", b"x" * 1000),
     ],
-    ids=["headers", "first answers", "early hints", "one header", "a reason"],
+    ids=["headers", "early hints", "one header", "a reason"],
 )
 async def test_a_head_without_end_is_given_up_within_the_limit_and_held_nowhere(
     webhook: Connector, answer: bytes, endless: bytes
@@ -93,6 +92,18 @@ async def test_a_head_without_end_is_given_up_within_the_limit_and_held_nowhere(
     assert outcome.cause in ("webhook.not_http", "webhook.disconnected", "webhook.timeout")
     assert time.monotonic() - began < LIMIT + 5
     assert peak < 20_000_000
+
+
+async def test_a_server_that_says_again_and_again_that_it_is_at_work_is_cut_off(webhook: Connector) -> None:
+    """Nobody else's turn would come while its words are read."""
+    async with raw_server(b"", b"HTTP/1.1 102 Processing\r\n\r\n" * 1000) as endpoint:
+        assert await webhook.deliver(endpoint, [some_parcel()], 60) == [Deferred("webhook.disconnected")]
+
+
+async def test_one_that_says_so_a_few_times_is_heard_to_the_end(webhook: Connector) -> None:
+    answer = b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" * 5 + b"HTTP/1.1 204 No Content\r\n\r\n"
+    async with raw_server(answer) as endpoint:
+        assert await webhook.deliver(endpoint, [some_parcel()], LIMIT) == [Delivered("http 204")]
 
 
 # --- evidence -----------------------------------------------------------------------------------------
