@@ -30,13 +30,15 @@ class Endpoint:
 @dataclass(frozen=True, slots=True)
 class Partner:
     """A receiving body: its subscriber number, its name, and the one channel it is served on. `vendor`: whose
-    software it is served by, a word that groups partners; `pace`: what it asks for, if anything."""
+    software it is served by, a word that groups partners; `pace`: what it asks for, if anything; `sender`: whose events
+    are sent to it."""
 
     subscriber: Subscriber
     name: str
     endpoint: Endpoint
     vendor: str | None = None
     pace: PartnerPace | None = None
+    sender: str | None = None
 
 
 def since_minute(since: datetime) -> int:

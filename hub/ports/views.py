@@ -14,7 +14,7 @@ from typing import Protocol
 from uuid import UUID
 
 from hub.domain.decisions import Reason, Verdict
-from hub.domain.identity import Subscriber
+from hub.domain.identity import ParcelKind, Subscriber
 from hub.domain.lifecycle import State
 from hub.domain.submission import RoutingFacts
 from hub.ports.lanes import Claim
@@ -47,6 +47,7 @@ class DeliveryView:
     state: State
     cause: str | None
     attachments: tuple[int, ...]
+    kind: ParcelKind
     reasons: tuple[Reason, ...]
     created_at: datetime
     changed_at: datetime
@@ -91,6 +92,7 @@ class DeliveryFilter:
     state: State | None = None
     cause: str | None = None
     submission: UUID | None = None
+    kind: ParcelKind | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,15 @@ from hub.domain.rule_book import RuleBook
 from hub.ports.partners import KeptPartner, Partners
 from hub.ports.rule_books import Item, ItemKey, ItemKind
 from hub.services.editions import EditionRoom, Proposal
-from hub.services.partner_flaws import CROWDED, Checks, crowded, flaws_in_pace
+from hub.services.partner_flaws import (
+    CROWDED,
+    SENT_ELSEWHERE,
+    Checks,
+    crowded,
+    flaw_in_sender,
+    flaws_in_pace,
+    sent_elsewhere,
+)
 
 # How often, and after which seconds, a first start looks whether another that wrote partners publishes.
 _LOOKS = 50
@@ -201,6 +209,7 @@ def flaws_in_partners(files: Declared, checks: Checks) -> Sequence[str]:
     asks = any(partner.pace is not None for partner in partners)
     procedures = {key for kind, key in files.rule_items() if kind is ItemKind.PROCEDURE} if asks else set()
     together = set(crowded({partner.subscriber: partner.endpoint for partner in partners}, {}))
+    elsewhere = set(sent_elsewhere({partner.subscriber: partner.sender for partner in partners}, {}))
     found = []
     for partner in partners:
         flaws = []
@@ -214,6 +223,10 @@ def flaws_in_partners(files: Declared, checks: Checks) -> Sequence[str]:
         flaws += flaws_in_pace(partner.pace, checks, procedures)
         if partner.subscriber in together:
             flaws.append(CROWDED)
+        if (flaw := flaw_in_sender(partner)) is not None:
+            flaws.append(flaw)
+        if partner.subscriber in elsewhere:
+            flaws.append(SENT_ELSEWHERE)
         place = files.pointed(("partners", str(partner.subscriber))) if flaws else None
         before = "" if place is None else f"{place}: "
         found += [f"{before}partner {partner.subscriber}: {flaw}" for flaw in flaws]
@@ -221,7 +234,7 @@ def flaws_in_partners(files: Declared, checks: Checks) -> Sequence[str]:
 
 
 def _is_known(partner: Partner, known: Mapping[Subscriber, Partner]) -> bool:
-    """By this name, channel, settings, vendor and pace; secrets are not compared."""
+    """By this name, channel, settings, vendor, sender and pace; secrets are not compared."""
     there = known.get(partner.subscriber)
     return (
         there is not None
@@ -229,5 +242,6 @@ def _is_known(partner: Partner, known: Mapping[Subscriber, Partner]) -> bool:
         and there.endpoint.channel == partner.endpoint.channel
         and there.endpoint.settings == partner.endpoint.settings
         and there.vendor == partner.vendor
+        and there.sender == partner.sender
         and there.pace == partner.pace
     )

@@ -20,7 +20,15 @@ from hub.domain.rules import Period, Subscription, Succession
 from hub.domain.territory import Place, PlaceType, Territory
 from hub.ports.partners import KeptPartner
 from hub.services.listings import ListedPartner, ListedSubscription, ListedSuccession, Listing, Remark
-from hub.services.partner_flaws import CROWDED, Checks, crowded, flaws_in_pace
+from hub.services.partner_flaws import (
+    CROWDED,
+    SENT_ELSEWHERE,
+    Checks,
+    crowded,
+    flaw_in_sender,
+    flaws_in_pace,
+    sent_elsewhere,
+)
 
 Element = TypeVar("Element")
 
@@ -123,6 +131,11 @@ class _Planning:
             for subscriber in refused:
                 del self.steps[subscriber]
                 self._refuse(self.lines[subscriber], "settings", CROWDED)
+        have = {subscriber: kept[0].sender for subscriber, kept in self.known.items()}
+        while refused := sent_elsewhere({who: step.partner.sender for who, step in self.steps.items()}, have):
+            for subscriber in refused:
+                del self.steps[subscriber]
+                self._refuse(self.lines[subscriber], "sender", SENT_ELSEWHERE)
         return _sorted(
             self.steps.values(),
             lambda step: None if step.seen is None else _stays(step),
@@ -145,7 +158,7 @@ class _Planning:
         if len(lines) == 1:
             return first
         found: dict[str, object] = {}
-        for name in ("name", "channel", "settings", "secrets", "vendor", "pace"):
+        for name in ("name", "channel", "settings", "secrets", "vendor", "sender", "pace"):
             told = [value for line in lines if (value := getattr(line, name)) is not None]
             if any(value != told[0] for value in told[1:]):
                 self._refuse(lines, name, "the lines of this partner contradict each other")
@@ -163,11 +176,17 @@ class _Planning:
             return None
         there = None if seen is None else seen[0]
         vendor = told.vendor if told.vendor is not None or there is None else there.vendor
+        sender = told.sender if told.sender is not None or there is None else there.sender
         pace = told.pace if told.pace is not None or there is None else there.pace
         pace = None if pace == PartnerPace() else pace
         if not self._can_be(told, pace):
             return None
-        return replace(step, partner=replace(step.partner, vendor=vendor or None, pace=pace))
+        partner = replace(step.partner, vendor=vendor or None, pace=pace, sender=sender or None)
+        flaw = flaw_in_sender(partner)
+        if flaw is not None:
+            self._refuse(self.lines[told.subscriber], "sender", flaw)
+            return None
+        return replace(step, partner=partner)
 
     def _can_be(self, told: ListedPartner, pace: PartnerPace | None) -> bool:
         """Whether what it asks for can be."""
@@ -329,6 +348,7 @@ def _stays(step: PartnerStep) -> bool:
         step.same_secrets
         and step.partner.name == there.name
         and step.partner.vendor == there.vendor
+        and step.partner.sender == there.sender
         and step.partner.pace == there.pace
         and endpoint.channel == there.endpoint.channel
         and endpoint.settings == there.endpoint.settings

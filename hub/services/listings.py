@@ -16,7 +16,7 @@ from hub.domain.rules import SubscriptionState, Succession
 from hub.domain.territory import Place
 
 NOBODY = ""
-"""Said of a vendor: there is none."""
+"""Said of a vendor, or of a sender: there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +47,8 @@ class ListedSubscription:
 @dataclass(frozen=True, slots=True)
 class ListedPartner:
     """A partner as one line or record tells of it; None: it does not say. `whole`: a subscription that is
-    refused takes the line along; else it is refused alone. `vendor` NOBODY, and a pace that asks for nothing, say
-    that there is to be none."""
+    refused takes the line along; else it is refused alone. `vendor` or `sender` NOBODY, and a pace that asks for
+    nothing, say that there is to be none."""
 
     where: str
     subscriber: Subscriber
@@ -59,6 +59,7 @@ class ListedPartner:
     subscriptions: tuple[ListedSubscription, ...] = ()
     whole: bool = False
     vendor: str | None = None
+    sender: str | None = None
     pace: PartnerPace | None = None
 
 

@@ -4,11 +4,12 @@ paces that cannot be. Pure."""
 from __future__ import annotations
 
 import posixpath
+from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 
 from hub.domain.identity import Subscriber
 from hub.domain.pace import PartnerPace
-from hub.domain.partner import Endpoint
+from hub.domain.partner import Endpoint, Partner
 
 Checks = Mapping[str, Callable[[Endpoint], Sequence[str]]]
 """By channel: what is wrong with an endpoint (see `Connector.check`)."""
@@ -65,3 +66,27 @@ def flaws_in_pace(pace: PartnerPace | None, checks: Checks, procedures: Collecti
         faults = checks["mail"](Endpoint("mail", pace.fallback.notice))
         found += [f"fallback/notice: {fault}" for fault in faults]
     return found
+
+
+# --- endpoints of senders -----------------------------------------------------------------------------
+
+SENT_ELSEWHERE = "this sender's events are sent to another partner"
+
+
+def flaw_in_sender(partner: Partner) -> str | None:
+    if partner.sender is None or partner.endpoint.channel == "webhook":
+        return None
+    return "a sender's events are sent by the webhook channel alone"
+
+
+def sent_elsewhere(
+    wanted: Mapping[Subscriber, str | None], known: Mapping[Subscriber, str | None]
+) -> Sequence[Subscriber]:
+    """Those of `wanted` that would get the events of a sender which another gets: who has them keeps them, and of
+    several that come all are refused."""
+    told = Counter((dict(known) | dict(wanted)).values())
+    return [
+        subscriber
+        for subscriber, sender in wanted.items()
+        if sender is not None and told[sender] > 1 and known.get(subscriber) != sender
+    ]

@@ -81,6 +81,9 @@ class DeliveryAnswer(WireModel):
     state: str
     cause: str | None
     attachments: list[int] = Field(description="Numbers of the files it carries.")
+    kind: Literal["submission", "news"] = Field(
+        description="`news`: an event on its way to the endpoint of who sent the submission."
+    )
     reasons: list[ReasonAnswer]
     created_at: datetime
     changed_at: datetime

@@ -154,6 +154,9 @@ class PartnerIn(WireModel):
         description="Written by an export: there are secrets, which it never tells. Means nothing when read.",
     )
     vendor: VendorName | None = Field(default=None, description="Whose software it is served by.")
+    sender: Code | None = Field(
+        default=None, description="The sender whose events are sent to this endpoint, by a webhook."
+    )
     delivery: DeliveryIn | None = Field(default=None, description="When and how fast it is served.")
     subscriptions: list[PartnerSubscriptionIn] = Field(default_factory=list)
 

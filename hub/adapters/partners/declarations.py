@@ -52,6 +52,7 @@ def list_partner(told: object, where: str, places: Places, gathering: Gathering)
             tuple(_wishes(wishes, where, places, gathering)),
             vendor=(partner.vendor or NOBODY) if "vendor" in said else None,
             pace=asked if "delivery" in said else None,
+            sender=(partner.sender or NOBODY) if "sender" in said else None,
         )
     )
 

@@ -2,7 +2,7 @@
 
 Business of this file: that reading the export again changes nothing, that no secret is in it (only that there
 are some), and that no spreadsheet takes a cell for a formula. A table cannot tell
-successions, vendors and paces.
+successions, vendors, senders and paces.
 """
 
 from __future__ import annotations
@@ -80,6 +80,7 @@ def _record(kept: KeptPartner, export: Exported) -> Mapping[str, Any]:
         "settings": dict(partner.endpoint.settings),
         "has_secrets": sealed is not None,
         **({} if partner.vendor is None else {"vendor": partner.vendor}),
+        **({} if partner.sender is None else {"sender": partner.sender}),
         **({} if partner.pace is None else {"delivery": pace_to_json(partner.pace)}),
         "subscriptions": [
             subscription_in(one).model_dump(mode="json", exclude={"subscriber"})

@@ -20,7 +20,7 @@ from hub.domain.pace import pace_to_json, read_pace
 from hub.domain.partner import Endpoint, Partner
 from hub.ports.partners import KeptPartner
 
-_COLUMNS = "subscriber, name, channel, settings, secrets, secrets_key, vendor, pace"
+_COLUMNS = "subscriber, name, channel, settings, secrets, secrets_key, vendor, pace, sender"
 
 
 class PostgresPartners:
@@ -85,9 +85,9 @@ async def _write(connection: Connection, partners: Sequence[KeptPartner], *, new
         f"""
         WITH written AS (
             INSERT INTO partner ({_COLUMNS})
-            SELECT subscriber, name, channel, settings::jsonb, secrets, secrets_key, vendor, pace::jsonb
+            SELECT subscriber, name, channel, settings::jsonb, secrets, secrets_key, vendor, pace::jsonb, sender
             FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bytea[], $6::bytea[],
-                        $7::text[], $8::text[])
+                        $7::text[], $8::text[], $9::text[])
               AS kept ({_COLUMNS})
             ON CONFLICT (subscriber) {"DO NOTHING" if new else _OVERWRITE}
             RETURNING 1)
@@ -101,6 +101,7 @@ async def _write(connection: Connection, partners: Sequence[KeptPartner], *, new
         [key for _, _, key in ordered],
         [partner.vendor for partner, _, _ in ordered],
         [None if partner.pace is None else to_json(pace_to_json(partner.pace)) for partner, _, _ in ordered],
+        [partner.sender for partner, _, _ in ordered],
     )
     return len(ordered) - int(written)
 
@@ -109,16 +110,18 @@ async def _write(connection: Connection, partners: Sequence[KeptPartner], *, new
 _OVERWRITE = """DO UPDATE
 SET name = excluded.name, channel = excluded.channel, settings = excluded.settings,
     secrets = excluded.secrets, secrets_key = excluded.secrets_key, vendor = excluded.vendor,
-    pace = excluded.pace
+    pace = excluded.pace, sender = excluded.sender
 WHERE (partner.name, partner.channel, partner.settings, partner.secrets, partner.secrets_key, partner.vendor,
-       partner.pace)
+       partner.pace, partner.sender)
    IS DISTINCT FROM
       (excluded.name, excluded.channel, excluded.settings, excluded.secrets, excluded.secrets_key,
-       excluded.vendor, excluded.pace)"""
+       excluded.vendor, excluded.pace, excluded.sender)"""
 
 
 def _kept(row: asyncpg.Record) -> KeptPartner:
     endpoint = Endpoint(row["channel"], row["settings"])
     pace = None if row["pace"] is None else read_pace(row["pace"])
-    partner = Partner(Subscriber.parse(row["subscriber"]), row["name"], endpoint, row["vendor"], pace)
+    partner = Partner(
+        Subscriber.parse(row["subscriber"]), row["name"], endpoint, row["vendor"], pace, row["sender"]
+    )
     return partner, row["secrets"], row["secrets_key"]

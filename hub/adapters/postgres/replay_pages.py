@@ -188,8 +188,8 @@ async def _not_moved(connection: Connection, locked: Locked, asked: Collection[U
 
 
 async def _still_named(connection: Connection, locked: Locked) -> set[UUID]:
-    """Those that the newest decision of their submission names: a replay sends to nobody else. Read after they
-    were locked, so a decision anew is seen."""
+    """Those that the newest decision of their submission names: a replay sends to nobody else; and news, which no
+    decision names. Read after they were locked, so a decision anew is seen."""
     rows = await connection.fetch(
         """
         SELECT delivery.id
@@ -198,7 +198,8 @@ async def _still_named(connection: Connection, locked: Locked) -> set[UUID]:
             ORDER BY number DESC LIMIT 1
         ) AS newest
         WHERE delivery.id = ANY($1::uuid[]) AND (
-            newest.number = 1 OR newest.recipients @> jsonb_build_array(jsonb_build_object('delivery', delivery.id))
+            delivery.kind = 'news' OR newest.number = 1
+            OR newest.recipients @> jsonb_build_array(jsonb_build_object('delivery', delivery.id))
         )
         """,
         list(locked.rows),

@@ -10,7 +10,8 @@ from typing import assert_never
 from uuid import UUID
 
 from hub.adapters.postgres.database import Connection
-from hub.domain.lifecycle import IN_MOTION
+from hub.domain.identity import ParcelKind
+from hub.domain.lifecycle import IN_MOTION, State
 from hub.domain.replays import Chosen, Selection, SubmissionSelection
 from hub.ports.replays import Preview
 
@@ -57,7 +58,7 @@ _FIXED = """
 
 _FOUND: Mapping[type[Chosen], str] = {
     Selection: """
-        SELECT submission, id AS delivery, sending, size FROM delivery WHERE kind = 'submission' AND {where}
+        SELECT submission, id AS delivery, sending, size FROM delivery WHERE {where}
     """,
     # The newest decision says where a submission stands; most have one only.
     SubmissionSelection: """
@@ -96,6 +97,7 @@ def _wishes(chosen: Chosen) -> tuple[Wish, ...]:
 
 def _of_deliveries(chosen: Selection) -> tuple[Wish, ...]:
     return (
+        ("kind = ANY(${}::text[])", _kinds(chosen)),
         ("state = ${}", chosen.state),
         # What a cause is indexed by; a row at rest is never due.
         ("cause = ${}" if chosen.state in IN_MOTION else "due_at IS NULL AND cause = ${}", chosen.cause),
@@ -109,6 +111,17 @@ def _of_deliveries(chosen: Selection) -> tuple[Wish, ...]:
         ("created_at < ${}", chosen.created_until),
         ("changed_at >= ${}", chosen.changed_since),
         ("changed_at < ${}", chosen.changed_until),
+    )
+
+
+def _kinds(chosen: Selection) -> list[str]:
+    """What did not arrive, or is meant by name, may be a sender's news; whoever sends submissions again means those
+    alone."""
+    news = chosen.deliveries is not None or chosen.subscriber is not None or chosen.cause is not None
+    return (
+        [ParcelKind.SUBMISSION, ParcelKind.NEWS]
+        if news or chosen.state is State.PARKED
+        else [ParcelKind.SUBMISSION]
     )
 
 

@@ -96,10 +96,11 @@ async def plan_news(
 
 
 _ENDPOINTS = """
-    SELECT DISTINCT partner.sender, partner.subscriber
+    SELECT DISTINCT ON (partner.sender) partner.sender, partner.subscriber
     FROM delivery JOIN submission ON submission.id = delivery.submission
     JOIN partner ON partner.sender = submission.sender
     WHERE delivery.id = ANY($1::uuid[])
+    ORDER BY partner.sender, partner.subscriber
 """
 
 # All due at one instant: so they leave in the order of their numbers.

@@ -17,7 +17,7 @@ from hub.adapters.postgres.claims import CLAIM_COLUMNS, claim_from
 from hub.adapters.postgres.database import Connection, Database
 from hub.adapters.postgres.gauges import read_gauges
 from hub.adapters.postgres.rows import reasons_from_json
-from hub.domain.identity import Subscriber
+from hub.domain.identity import ParcelKind, Subscriber
 from hub.domain.lifecycle import State
 from hub.ports.views import (
     AttemptView,
@@ -184,7 +184,7 @@ def _by_delivery(rows: Iterable[asyncpg.Record]) -> dict[UUID, list[AttemptView]
 _DELIVERIES = """
     SELECT delivery.id, delivery.submission, submission.sender, submission.external_id, delivery.procedure,
            delivery.subscriber, COALESCE(partner.name, delivery.subscriber) AS partner, delivery.channel,
-           delivery.sequence, delivery.state, delivery.cause, delivery.attachments, named.reasons,
+           delivery.sequence, delivery.state, delivery.cause, delivery.attachments, delivery.kind, named.reasons,
            delivery.created_at, delivery.changed_at, delivery.due_at
     FROM delivery
     JOIN submission ON submission.id = delivery.submission AND delivery.kind <> 'notice'
@@ -209,6 +209,7 @@ def _where(where: DeliveryFilter, after: tuple[datetime, UUID] | None) -> tuple[
         ("delivery.state = ${}", where.state),
         ("delivery.cause = ${}", where.cause),
         ("delivery.submission = ${}", where.submission),
+        ("delivery.kind = ${}", where.kind),
     )
     given = [(clause, value) for clause, value in wishes if value is not None]
     clauses = [clause.format(place) for place, (clause, _) in enumerate(given, start=1)]
@@ -241,6 +242,7 @@ def _delivery(row: asyncpg.Record, attempts: Iterable[AttemptView] = ()) -> Deli
         state=State(row["state"]),
         cause=row["cause"],
         attachments=tuple(row["attachments"]),
+        kind=ParcelKind(row["kind"]),
         reasons=reasons_from_json(row["reasons"] or ()),
         created_at=row["created_at"],
         changed_at=row["changed_at"],

@@ -169,5 +169,5 @@ def _partners(told: PartnersFile, at: _PartnersAt) -> tuple[Partner, ...]:
             where = ("partners", str(subscriber))
             flaw = refusal.flaws[0]
             raise RuleBookError(f"{at.pointed(where)}: delivery{flaw.field}: {flaw.detail}", where) from None
-        found[subscriber] = Partner(subscriber, partner.name, endpoint, partner.vendor, asked)
+        found[subscriber] = Partner(subscriber, partner.name, endpoint, partner.vendor, asked, partner.sender)
     return tuple(found.values())

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from hub.domain.identity import ParcelKind
 from hub.domain.replays import as_words
 from hub.ports.connector import Parcel
 from hub.ports.mailboxes import Entry
@@ -36,7 +37,11 @@ def submission_answer(view: SubmissionView, reader: Identity) -> SubmissionAnswe
             "state": view.state,
             "snapshot": view.snapshot,
             "explanation": list(view.explanation),
-            "deliveries": [delivery_answer(delivery, reader) for delivery in view.deliveries],
+            "deliveries": [
+                delivery_answer(delivery, reader)
+                for delivery in view.deliveries
+                if isinstance(reader, OperatorIdentity) or delivery.kind is ParcelKind.SUBMISSION
+            ],
             "journal": [
                 JournalAnswer(
                     at=line.at, event=line.event, delivery=line.delivery, actor=line.actor, detail=line.detail
@@ -62,6 +67,7 @@ def delivery_answer(view: DeliveryView, reader: Identity) -> DeliveryAnswer:
         state=view.state.value,
         cause=view.cause,
         attachments=list(view.attachments),
+        kind=view.kind.value,
         reasons=[
             ReasonAnswer(
                 rule=reason.rule,

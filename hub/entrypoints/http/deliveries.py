@@ -12,7 +12,7 @@ from fastapi import APIRouter, Query
 from starlette.responses import Response
 
 from hub.domain.errors import Flaw, Invalid
-from hub.domain.identity import Subscriber
+from hub.domain.identity import ParcelKind, Subscriber
 from hub.domain.lifecycle import State
 from hub.entrypoints.http.access import Knocking
 from hub.entrypoints.http.answers import delivery_answer
@@ -58,11 +58,13 @@ def _own(identity: Identity, query: DeliveryQuery) -> DeliveryFilter | None:
     """The filter narrowed to what the reader may see; None when it asks for what is not its own."""
     sender = query.sender
     subscriber = None if query.subscriber is None else Subscriber.parse(query.subscriber)
+    kind = None
     match identity:
         case SenderIdentity(sender=own):
             if sender not in (None, own):
                 return None
-            sender = own
+            # Its own events on their way to itself are no deliveries of its submissions.
+            sender, kind = own, ParcelKind.SUBMISSION
         case PartnerIdentity(subscriber=itself):
             if subscriber not in (None, itself):
                 return None
@@ -79,6 +81,7 @@ def _own(identity: Identity, query: DeliveryQuery) -> DeliveryFilter | None:
         state=None if query.state is None else State(query.state),
         cause=query.cause,
         submission=query.submission,
+        kind=kind,
     )
 
 

@@ -38,6 +38,6 @@ CREATE TABLE delivery_case (
     changed_at timestamptz NOT NULL
 ) WITH (fillfactor = 70);
 
--- Whose endpoint for events this partner is: that sender's. Null: it is no sender's.
+-- Whose events this partner's endpoint is sent: that sender's. Null: none's. That no two say the same, an import sees to.
 ALTER TABLE partner ADD COLUMN sender text;
-CREATE UNIQUE INDEX partner_sender ON partner (sender) WHERE sender IS NOT NULL;
+CREATE INDEX partner_sender ON partner (sender) WHERE sender IS NOT NULL;
