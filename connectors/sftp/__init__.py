@@ -74,11 +74,8 @@ class SftpConnector:
 
     # --- the way back ---
 
-    def has_returns(self, endpoint: Endpoint) -> bool:
-        return endpoint.settings.get("return_directory") is not None
-
     async def collect(
-        self, endpoint: Endpoint, limit: float, most: int, passed: Collection[SeenFile] = ()
+        self, endpoint: Endpoint, limit: float, most: int, passed: Collection[bytes] = ()
     ) -> Sequence[FoundFile] | Deferred | Refused:
         target = self._target(endpoint)
         if target is None:

@@ -26,14 +26,14 @@ _UNFINISHED = (".part", ".tmp", ".filepart", ".swp", ".lock")
 
 
 async def collect(
-    session: Session, target: Target, most: int, passed: Collection[SeenFile]
+    session: Session, target: Target, most: int, passed: Collection[bytes]
 ) -> Sequence[FoundFile]:
     """Raises what `judge` understands."""
     folder = target.return_directory
     if folder is None or not await session.is_directory(folder):
         raise NotADirectoryError
     known = set(passed)
-    seen = [file for file in await _listed(session, folder) if file not in known]
+    seen = [file for file in await _listed(session, folder) if file.mark not in known]
     seen.sort(key=lambda file: (file.modified, file.name))
     found: list[FoundFile] = []
     for file in seen:

@@ -1,15 +1,18 @@
 """Return folders (dossiers de retour): files that a partner leaves where its parcels arrive, and that say what
-became of them. A connector whose channel has such folders is a `Returns` too."""
+became of them. A connector whose channel has such folders is a `Returns` too; the store keeps when each is due."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import hashlib
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from datetime import timedelta
+from typing import Protocol, runtime_checkable
 from uuid import UUID
 
 from hub.domain.cases import CaseStatus
 from hub.domain.delivery import Deferred, Refused
+from hub.domain.identity import Subscriber
 from hub.domain.partner import Endpoint
 
 
@@ -21,6 +24,12 @@ class SeenFile:
     name: str = field(repr=False)
     size: int
     modified: int
+
+    @property
+    def mark(self) -> bytes:
+        """Sixteen bytes that stand for it, and do not tell its name."""
+        told = f"{self.size} {self.modified} {self.name}".encode()
+        return hashlib.sha256(told).digest()[:16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,20 +55,65 @@ class FoundFile:
     flaw: str | None = None
 
 
+@runtime_checkable
 class Returns(Protocol):
-    def has_returns(self, endpoint: Endpoint) -> bool:
-        """Whether these settings name a return folder."""
-        ...
-
     async def collect(
-        self, endpoint: Endpoint, limit: float, most: int, passed: Collection[SeenFile] = ()
+        self, endpoint: Endpoint, limit: float, most: int, passed: Collection[bytes] = ()
     ) -> Sequence[FoundFile] | Deferred | Refused:
-        """At most `most` files, the eldest first, besides those that are `passed` over unchanged. They stay
-        where they are. `limit`: seconds to wait for a silent server, which is an outcome as for parcels."""
+        """At most `most` files, the eldest first, but for those whose mark is in `passed`. They stay where they
+        are. `limit`: seconds to wait for a silent server, which is an outcome as for parcels."""
         ...
 
     async def done(
         self, endpoint: Endpoint, files: Sequence[SeenFile], limit: float
     ) -> Deferred | Refused | None:
         """Take these away, if they are unchanged; what is gone already is no fault."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class DueFolder:
+    """A partner whose folder is to be looked at. `passed`: marks of files that were told lately, and are not read
+    again; `failures`: how many looks in a row did not go well."""
+
+    subscriber: Subscriber
+    passed: frozenset[bytes]
+    failures: int
+
+
+@dataclass(frozen=True, slots=True)
+class LeftFile:
+    """One of which nothing could be kept, and why."""
+
+    mark: bytes
+    flaw: str
+
+
+@dataclass(frozen=True, slots=True)
+class NamedDelivery:
+    """A delivery that a number of its sender may mean."""
+
+    id: UUID
+    submission: UUID
+    procedure: str
+    revision: int
+
+
+class ReturnFolders(Protocol):
+    async def due(self, limit: int, hold: timedelta) -> Sequence[DueFolder]:
+        """At most so many, those first that have waited longest. Nobody else gets them before `hold` is over."""
+        ...
+
+    async def looked(
+        self, subscriber: Subscriber, wait: timedelta, cause: str | None, left: Sequence[LeftFile]
+    ) -> Sequence[str]:
+        """It was looked at, and is due again after `wait`. `cause`: why that did not go well; else `left` is what lies
+        there unread. Returns the flaws of those that lay there at an earlier look too and were not told yet: they are
+        told with this."""
+        ...
+
+    async def named(
+        self, subscriber: Subscriber, external_ids: Sequence[str]
+    ) -> Mapping[str, Sequence[NamedDelivery]]:
+        """This partner's deliveries of submissions with these numbers, of any sender; the newest revisions first."""
         ...
