@@ -119,6 +119,7 @@ class Settings(BaseSettings):
         {}, description='The same, of procedures, on any channel: {"CODE": [60, 3600]}.'
     )
     attempt_limit: float = Field(30, gt=0, description="Seconds to wait for a partner's silent server.")
+    returns_every: float = Field(300, ge=1, description="Seconds between looks at a partner's return folder.")
     lanes_at_once: int = Field(2000, ge=1, description="Partners served side by side, each on a channel.")
     failing_at_once: int = Field(500, ge=1, description="The same, apart, of those whose endpoint fails.")
     rows_at_once: int = Field(10_000, ge=1, description="Deliveries in hand, of all partners together.")

@@ -23,6 +23,7 @@ from hub.adapters.postgres.mailboxes import PostgresMailboxes
 from hub.adapters.postgres.numbers import PostgresNumbers
 from hub.adapters.postgres.reads import PostgresReads
 from hub.adapters.postgres.registry import PostgresRegistry
+from hub.adapters.postgres.return_folders import PostgresReturnFolders
 from hub.adapters.postgres.rule_books import PostgresRuleBooks
 from hub.adapters.postgres.sessions import PostgresSessions
 from hub.adapters.postgres.tray import PostgresTray
@@ -42,12 +43,14 @@ from hub.entrypoints.http.links import Links
 from hub.entrypoints.http.rooms import Rooms, Vitals
 from hub.entrypoints.http.server import Listening
 from hub.ports.attachments import Attachments
-from hub.ports.connector import Outgoing, Surroundings
+from hub.ports.connector import Connector, Outgoing, Surroundings
 from hub.ports.deposits import Deposits
 from hub.ports.log import Log
+from hub.ports.returns import Returns
 from hub.ports.schemas import SchemaRegistry
 from hub.services.alarms import AlarmRoom
 from hub.services.bounces import BounceRoom
+from hub.services.collecting import CollectingRoom, CollectPace
 from hub.services.deposits import DepositRoom, Wire
 from hub.services.dispatch import DispatchRoom, Pace
 from hub.services.endpoints import EndpointRoom
@@ -239,17 +242,34 @@ class House:
         return ShelfRoom(self.shelf, self.base.shelf, read_unreadable)
 
     @cached_property
-    def dispatch(self) -> DispatchRoom:
-        settings = self.settings
+    def channels(self) -> Mapping[str, Connector]:
+        """Every connector, with the connections that it keeps."""
         known = connectors(self.surroundings)
-        lanes = PostgresLanes(self.base.database, _KEPT)
         for connector in known.values():
             self._stack.push_async_callback(connector.close)
+        return known
+
+    @cached_property
+    def collecting(self) -> CollectingRoom:
+        settings = self.settings
+        return CollectingRoom(
+            PostgresReturnFolders(self.base.database),
+            self.base.partners,
+            {name: channel for name, channel in self.channels.items() if isinstance(channel, Returns)},
+            self.reports,
+            EndpointRoom(self.base.keyring),
+            CollectPace(timedelta(seconds=settings.returns_every), timedelta(seconds=settings.attempt_limit)),
+        )
+
+    @cached_property
+    def dispatch(self) -> DispatchRoom:
+        settings = self.settings
+        lanes = PostgresLanes(self.base.database, _KEPT)
         self._stack.push_async_callback(lanes.close)
         return DispatchRoom(
             worker=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}",
             lanes=lanes,
-            connectors=known,
+            connectors=self.channels,
             parcels=self.parcels,
             clock=self.clock,
             policies=_policies(settings),

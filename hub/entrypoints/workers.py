@@ -20,6 +20,7 @@ from hub.ports.log import Log, LogReader, Topic
 from hub.ports.rule_books import RuleBooks
 from hub.services import registration, routing, shelf
 from hub.services.alarms import AlarmRoom
+from hub.services.collecting import CollectingRoom
 from hub.services.deposits import DepositRoom
 from hub.services.library import Library
 from hub.services.outgoing import NewsRoom, OutgoingRoom
@@ -44,6 +45,7 @@ _REFRESH_EVERY = 2.0
 _FOLD_EVERY = 10.0
 _LOOK_EVERY = 300.0
 _CHECK_EVERY = 60.0
+_COLLECT_EVERY = 5.0
 _LONGEST_PAUSE = 10.0
 
 log = structlog.get_logger()
@@ -157,6 +159,12 @@ async def look(room: AlarmRoom, stopping: Stopping) -> None:
     while not stopping.is_set():
         await room.run_once()
         await rest(stopping, _LOOK_EVERY)
+
+
+async def collect(room: CollectingRoom, stopping: Stopping) -> None:
+    while not stopping.is_set():
+        if not await room.run_once():
+            await rest(stopping, _COLLECT_EVERY)
 
 
 async def carry_news(room: NewsRoom, stopping: Stopping) -> None:
