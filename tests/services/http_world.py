@@ -34,6 +34,7 @@ from hub.adapters.postgres.reads import PostgresReads
 from hub.adapters.postgres.registry import PostgresRegistry
 from hub.adapters.postgres.replays import PostgresReplays
 from hub.adapters.postgres.rule_books import PostgresRuleBooks
+from hub.adapters.postgres.sessions import PostgresSessions
 from hub.adapters.postgres.tokens import PostgresTokens
 from hub.adapters.postgres.tray import PostgresTray
 from hub.adapters.postgres.uploads import PostgresUploads
@@ -257,6 +258,8 @@ async def rooms_on(
         replay_approval=2,
         mailboxes=PostgresMailboxes(database),
         reads=PostgresReads(database),
+        sessions=PostgresSessions(database),
+        secure=False,
         numbers=PostgresNumbers(database),
         lanes=PostgresLaneOrders(database),
         parcels=ParcelRoom(attachments, keyring, library.title),

@@ -124,6 +124,13 @@ class PostgresTokens:
         return await self._database.once(work)
 
 
+def public_id(token: str) -> str:
+    """Of a token that has the shape of one."""
+    shape = _TOKEN.fullmatch(token)
+    assert shape is not None
+    return shape[1]
+
+
 def _hash(secret: str) -> bytes:
     return hashlib.sha256(secret.encode()).digest()
 

@@ -13,6 +13,7 @@ from hub.entrypoints.http import (
     health,
     lanes,
     mailbox,
+    page,
     parcels,
     replays,
     submissions,
@@ -32,6 +33,7 @@ def build(rooms: Rooms, vitals: Vitals) -> Described:
     app.state.door = Door(rooms, Turnstile(rooms.limits, rooms.clock.now))
     for room in (submissions, batch, uploads, deliveries, parcels, events, replays, mailbox, lanes, health):
         app.include_router(room.routes())
+    app.include_router(page.routes(rooms.clock.now))
     return app
 
 

@@ -81,6 +81,11 @@ async def get_file(
     number: str,
 ) -> Response:
     """A file of a parcel; number 0 is the hub's own description of it. One `Range` is answered."""
+    return await fetch(request, rooms, owner, id, number)
+
+
+async def fetch(request: Request, rooms: Rooms, owner: Subscriber | None, id: str, number: str) -> Response:
+    """To `owner`, or (None) to whoever holds a link to this very file."""
     name = read_id(id)
     if name is None or not _is_number(number):
         raise not_found()
@@ -111,7 +116,7 @@ async def answer_file(request: Request, file: ParcelFile, note: Callable[[str], 
         # Read to its end all the same: so the file is closed.
         await anext(stream, b"")
         return Response(first, status, headers)
-    return StreamingResponse(_joined(first, stream), status, headers)
+    return StreamingResponse(joined(first, stream), status, headers)
 
 
 async def _file(
@@ -186,7 +191,7 @@ def _is_number(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) <= 6
 
 
-async def _joined(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def joined(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     yield first
     async for chunk in rest:
         yield chunk

@@ -19,6 +19,7 @@ from hub.ports.mailboxes import Mailboxes
 from hub.ports.numbers import Numbers
 from hub.ports.reads import Reads
 from hub.ports.replays import Replays
+from hub.ports.sessions import Sessions
 from hub.ports.tokens import Tokens
 from hub.ports.views import Views
 from hub.services.events import EventRoom
@@ -32,7 +33,7 @@ from hub.services.uploads import UploadRoom
 @dataclass(frozen=True, slots=True)
 class Rooms:
     """`attachments` is only asked how much room is left. `replay_approval`: a replay of more items waits for
-    another operator to approve it."""
+    another operator to approve it. `secure`: agents reach this hub over TLS, whoever ends it."""
 
     intake: IntakeRoom
     uploads: UploadRoom
@@ -43,6 +44,8 @@ class Rooms:
     replay_approval: int
     mailboxes: Mailboxes
     reads: Reads
+    sessions: Sessions
+    secure: bool
     numbers: Numbers
     lanes: LaneOrders
     parcels: ParcelRoom
