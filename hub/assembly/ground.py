@@ -15,6 +15,7 @@ from hub.adapters.keys.local import LocalKeyring
 from hub.adapters.postgres.alarms import PostgresAlarms
 from hub.adapters.postgres.database import Database
 from hub.adapters.postgres.embedded import EmbeddedPostgres
+from hub.adapters.postgres.evidence import PostgresEvidence
 from hub.adapters.postgres.intake import PostgresIntake
 from hub.adapters.postgres.lane_orders import PostgresLaneOrders
 from hub.adapters.postgres.ledger import PostgresLedger
@@ -51,6 +52,7 @@ from hub.services import declaration
 from hub.services.declaration import DeclarationRoom
 from hub.services.editions import EditionRoom, Proposal
 from hub.services.endpoints import EndpointRoom
+from hub.services.evidence import EvidenceRoom
 from hub.services.onboarding import OnboardingRoom
 from hub.services.rotation import RotationRoom
 from hub.settings import Settings
@@ -99,6 +101,10 @@ class Ground:
     @property
     def shelf(self) -> ShelfRows:
         return PostgresShelf(self.database)
+
+    @property
+    def evidence(self) -> EvidenceRoom:
+        return EvidenceRoom(PostgresEvidence(self.database), self.keyring)
 
     @property
     def partners(self) -> Partners:

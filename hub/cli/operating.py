@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 from uuid import UUID
 
@@ -17,12 +18,14 @@ from hub.domain.errors import Invalid
 from hub.domain.lifecycle import State
 from hub.ports.replays import Rerouted
 from hub.ports.views import DeliveryFilter, Grouping
+from hub.services.evidence import Answer
 
 
 def commands() -> typer.Typer:
     group = typer.Typer(help="What is parked, and where deliveries stand.", invoke_without_command=True)
     group.callback()(deliveries)
     group.command()(reroute)
+    group.command()(answers)
     return group
 
 
@@ -101,3 +104,28 @@ def reroute(
     say(f"decision {found.decision} by hand: delivery {found.delivery} to {partner} is planned instead")
     if found.disclosed:
         say("the former partner had received it already: it is disclosed to it")
+
+
+def answers(
+    delivery: UUID,
+    most: Annotated[int, typer.Option(min=1, max=1000, help="The newest.")] = 20,
+) -> None:
+    """What the partner's server answered to this delivery's attempts, word for word: it may say again what it was sent.
+    That you looked is kept in the journal."""
+
+    async def read(ground: assembly.Ground) -> Sequence[Answer]:
+        return await ground.evidence.answers(delivery, replaying.operator(), most)
+
+    found = on_ground(read)
+    if not found:
+        complain("nothing was answered, or there is no such delivery")
+        raise typer.Exit(1)
+    for answer in found:
+        told = answer.told
+        attempt = f"sending {told.attempt.sending}, attempt {told.attempt.number}"
+        say(f"{told.at:%Y-%m-%d %H:%M:%S}  {attempt}: {told.outcome} {told.cause or ''}".rstrip())
+        if answer.text is None:
+            say("  its key is gone, or is not this hub's")
+            continue
+        for line in answer.text.decode("utf-8", "replace").splitlines():
+            say(f"  {printable(line)}")

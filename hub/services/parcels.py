@@ -14,7 +14,6 @@ from typing import Any
 
 from pydantic_core import PydanticSerializationError, to_json
 
-from hub.domain.delivery import Attempt
 from hub.domain.document import Document, OfferedFile, canonical
 from hub.domain.errors import MissingKey
 from hub.domain.filenames import safe_names
@@ -26,6 +25,7 @@ from hub.ports.connector import Parcel, ParcelFile
 from hub.ports.keyring import DataKey, Keyring
 from hub.ports.lanes import Claim
 from hub.services import events
+from hub.services.evidence import seal_answer
 from hub.services.times import rfc3339
 
 DESCRIPTION = "submission.json"
@@ -83,17 +83,8 @@ class ParcelRoom:
         return next((self._file(opened, file) for file in opened.given if file.number == number), None)
 
     def seal_answer(self, claim: Claim, answer: bytes | None) -> bytes | None:
-        """What the partner's server said to an attempt, as it may be stored. None where it said nothing, or where no
-        key of a submission is there to seal it under."""
-        if not answer or not claim.wrapped_key:
-            return None
-        return self._keyring.seal(self._keyring.unwrap(claim.wrapped_key), answer, _said_to(claim.attempt))
-
-    def open_answer(self, wrapped_key: bytes, attempt: Attempt, sealed: bytes) -> bytes:
-        """The answer again. Raises MissingKey (the submission was purged) or Tampered."""
-        if not wrapped_key:
-            raise MissingKey
-        return self._keyring.open(self._keyring.unwrap(wrapped_key), sealed, _said_to(attempt))
+        """What the partner's server said to an attempt, as it may be stored."""
+        return seal_answer(self._keyring, claim.wrapped_key, claim.attempt, answer)
 
     def _open(self, claim: Claim) -> _Opened:
         if not claim.wrapped_key:
@@ -163,10 +154,6 @@ def _description(claim: Claim, opened: _Opened) -> ParcelFile:
         "sequence": claim.sequence,
     }
     return _own_file(DESCRIPTION, "description", "application/json", _written(told))
-
-
-def _said_to(attempt: Attempt) -> bytes:
-    return b"answer %b %d.%d" % (attempt.delivery.bytes, attempt.sending, attempt.number)
 
 
 def _written(told: Mapping[str, Any]) -> bytes:

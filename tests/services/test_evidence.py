@@ -1,0 +1,92 @@
+"""Evidence: what a partner's server answered is kept sealed beside its attempt, and opened for an operator alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from uuid import UUID
+
+from hub.adapters.keys.local import LocalKeyring
+from hub.adapters.postgres.evidence import PostgresEvidence
+from hub.adapters.postgres.lanes import PostgresLanes
+from hub.domain.delivery import About, Deferred, Delivered, Outcome
+from hub.ports.connector import Parcel
+from hub.services.evidence import EvidenceRoom
+from tests.services.http_world import World, offer, open_world
+from tests.services.room_world import (
+    ScriptedPartner,
+    all_in,
+    column,
+    decide_all,
+    dispatch,
+    ports,
+    serve_lanes,
+)
+
+SAID = "422 Non\n\nDupont, né le 3 mars, a écrit : \x1b[2J".encode()
+
+
+async def _delivered(world: World, lanes: PostgresLanes) -> UUID:
+    """The ministry's delivery, whose server answered in many words at first, and in none later; or the mairie's."""
+    assert (await world.post_parts(offer([b"un fichier"]), [b"un fichier"])).status == 202
+    partner = ScriptedPartner()
+    await decide_all(world, ports(world, partner))
+
+    async def talks(parcels: Sequence[Parcel]) -> Sequence[Outcome]:
+        return [
+            Deferred("webhook.http_422", About.PARCEL, answer=SAID)
+            if one.attempt.number == 1
+            else Delivered("x")
+            for one in parcels
+        ]
+
+    partner.conduct = talks
+    await serve_lanes(dispatch(world, lanes, {"mailbox": partner}), lambda: all_in(world, "delivered"))
+    (found, *_) = await column(world, "SELECT id FROM delivery ORDER BY id")
+    assert isinstance(found, UUID)
+    return found
+
+
+async def test_what_was_answered_is_sealed_in_the_line_of_its_attempt_and_nowhere_else(
+    database: str, tmp_path: Path
+) -> None:
+    async with open_world(database, tmp_path) as world:
+        lanes = PostgresLanes(world.database)
+        delivery = await _delivered(world, lanes)
+        kept = await column(world, "SELECT answer FROM journal WHERE sending IS NOT NULL ORDER BY id")
+        assert [answer is not None for answer in kept] == [True, True, False, False]
+        everything = await column(
+            world, "SELECT journal::text || encode(COALESCE(answer, ''), 'escape') FROM journal"
+        )
+        assert "Dupont" not in str(everything)
+
+        room = EvidenceRoom(PostgresEvidence(world.database), LocalKeyring(bytes(range(32))))
+        (answer,) = await room.answers(delivery, "agent", 10)
+        assert answer.text == SAID
+        assert (answer.told.attempt.number, answer.told.outcome) == (1, "deferred")
+        assert "Dupont" not in repr(answer)
+        looked = await column(world, "SELECT actor FROM journal WHERE event = 'delivery.answers_read'")
+        assert looked == ["operator:agent"]
+
+        stranger = EvidenceRoom(PostgresEvidence(world.database), LocalKeyring(bytes(32)))
+        assert [one.text for one in await stranger.answers(delivery, "agent", 10)] == [None]
+
+        await _swap(world)
+        assert [one.text for one in await room.answers(delivery, "agent", 10)] == [None], (
+            "bound to its attempt"
+        )
+        await column(world, "DELETE FROM submission_key RETURNING 1")
+        assert [one.text for one in await room.answers(delivery, "agent", 10)] == [None], "gone with its key"
+        assert await room.answers(UUID(int=0), "agent", 10) == []
+        await lanes.close()
+
+
+async def _swap(world: World) -> None:
+    """Each answer to the attempt of the other delivery."""
+    await column(
+        world,
+        """
+        UPDATE journal SET answer = other.answer FROM journal AS other
+        WHERE journal.answer IS NOT NULL AND other.answer IS NOT NULL AND journal.id <> other.id RETURNING 1
+        """,
+    )
