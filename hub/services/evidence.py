@@ -17,8 +17,8 @@ from hub.ports.keyring import Keyring
 
 
 def seal_answer(keyring: Keyring, wrapped_key: bytes, attempt: Attempt, answer: bytes | None) -> bytes | None:
-    """As it may be stored. None where nothing was said, or where no key of the submission is there to seal it under: that
-    the parcel arrived must be written all the same."""
+    """As it may be stored. None where nothing was said, or where no key is there to seal it under: what came of the
+    attempt must be written all the same."""
     if not answer or not wrapped_key:
         return None
     try:
