@@ -13,7 +13,7 @@ from hub.adapters.rules.territory import load_territory
 from hub.adapters.rules.vintages import fetched, list_vintages
 from hub.adapters.rules.vintages import update as update_territory
 from hub.assembly.checking import faults, findings
-from hub.assembly.files import declared_rules, rules_folder
+from hub.assembly.files import channel_fields, declared_rules, rules_folder
 from hub.assembly.ground import Ground, ground, has_store
 from hub.assembly.journey import (
     differing_topics,
@@ -32,6 +32,7 @@ __all__ = [
     "Relocated",
     "Role",
     "Running",
+    "channel_fields",
     "declared_rules",
     "differing_topics",
     "excessive_rights",

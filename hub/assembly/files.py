@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from hub.adapters.rules.declared import Declared, read_declared, remembering
 from hub.adapters.rules.territory import read_territory
 from hub.adapters.system.outgoing import GuardedOutgoing
 from hub.domain.errors import SettingsError
-from hub.domain.fields import check_fields
+from hub.domain.fields import Field, check_fields
 from hub.domain.territory import Territory
 from hub.ports.connector import Connector, Relay, Surroundings
 from hub.services.partner_flaws import Checks
@@ -51,5 +51,14 @@ def connectors(surroundings: Surroundings) -> dict[str, Connector]:
 
 def checks(relay: Relay | None) -> Checks:
     """What each channel's connector finds wrong with an endpoint. `relay`: the hub's own mail server."""
-    known = connectors(Surroundings(lambda *_: "", lambda: 0.0, GuardedOutgoing(), relay=relay))
-    return {channel: connector.check for channel, connector in known.items()}
+    return {channel: connector.check for channel, connector in _asked_only(relay).items()}
+
+
+def channel_fields() -> dict[str, Sequence[Field]]:
+    """What each channel asks of an endpoint. Raises SettingsError."""
+    return {channel: connector.fields for channel, connector in _asked_only(None).items()}
+
+
+def _asked_only(relay: Relay | None) -> dict[str, Connector]:
+    """Connectors that deliver nothing."""
+    return connectors(Surroundings(lambda *_: "", lambda: 0.0, GuardedOutgoing(), relay=relay))

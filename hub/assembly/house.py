@@ -30,7 +30,7 @@ from hub.adapters.postgres.tray import PostgresTray
 from hub.adapters.postgres.uploads import PostgresUploads
 from hub.adapters.system.clock import SystemClock
 from hub.adapters.system.outgoing import GuardedOutgoing
-from hub.assembly.files import connectors
+from hub.assembly.files import channel_fields, connectors
 from hub.assembly.ground import Ground
 from hub.assembly.journey import kafka_deposits, kafka_log, schema_registry
 from hub.assembly.mail import digest_hours, relay, return_addresses
@@ -339,6 +339,7 @@ class House:
             secure=(self.settings.public_url or self.url).startswith("https:"),
             numbers=PostgresNumbers(self.base.database),
             lanes=self.base.lane_orders,
+            channels=channel_fields(),
             parcels=self.parcels,
             reports=self.reports,
             events=self.events,

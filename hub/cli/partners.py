@@ -6,6 +6,7 @@ import asyncio
 import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -21,6 +22,7 @@ from hub.cli.shared import (
     author,
     complain,
     day,
+    guarded,
     instant,
     moment,
     on_ground,
@@ -30,11 +32,13 @@ from hub.cli.shared import (
 )
 from hub.cli.shared import subscriber as named
 from hub.domain.errors import SettingsError
+from hub.domain.fields import Field
 from hub.domain.pace import Maintenance
 from hub.domain.rules import SubscriptionState, Succession
 from hub.services.import_plans import ImportPlan
 from hub.services.listings import Remark
 from hub.services.onboarding import StateChange
+from hub.wire.fields import form, schema, table
 from hub.wire.rule_book import period
 
 _MOST_SHOWN = 50
@@ -54,6 +58,7 @@ def commands() -> typer.Typer:
     partners.command("activate")(activate)
     partners.command("succeed")(succeed)
     partners.command("maintenance")(maintain)
+    partners.command("fields")(fields)
     return partners
 
 
@@ -140,6 +145,55 @@ def export(
         say(f"{len(found.partners)} partners in {file}")
 
     on_ground(work)
+
+
+class Language(StrEnum):
+    FR = "fr"
+    EN = "en"
+
+
+Lang = Annotated[Language, typer.Option("--lang", help="Of what is told.")]
+
+
+def fields(
+    channel: Annotated[str | None, typer.Argument(help="Default: all of them.")] = None,
+    lang: Lang = Language.FR,
+    as_json: AsJson = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="For the connectors' README.")] = False,
+) -> None:
+    """What a channel asks of an endpoint: its settings and secrets; with --json, its JSON Schema too."""
+    known = guarded(assembly.channel_fields)
+    if channel is not None and channel not in known:
+        raise typer.BadParameter(f"there is no such channel here; one of: {', '.join(sorted(known))}")
+    wanted = sorted(known) if channel is None else [channel]
+    if as_json:
+        write_json(
+            [
+                {"channel": one, "fields": form(known[one]), "schema": schema(one, known[one])}
+                for one in wanted
+            ]
+        )
+        return
+    if markdown:
+        print("\n\n".join("\n".join((f"### `{one}`", "", *table(known[one]))) for one in wanted))
+        return
+    for one in wanted:
+        told = Table("field", "kind", "", "", title=one, title_justify="left")
+        for field in known[one]:
+            told.add_row(field.name, field.kind, _needed(field), escape(getattr(field, lang)))
+        if known[one]:
+            Console().print(told)
+        else:
+            say(f"{one}: nothing is asked")
+
+
+def _needed(field: Field) -> str:
+    told = ["secret"] if field.secret else []
+    if field.required:
+        told.append("needed")
+    elif field.unless:
+        told.append(f"needed without {' or '.join(field.unless)}")
+    return ", ".join(told)
 
 
 # --- one partner --------------------------------------------------------------------------------------

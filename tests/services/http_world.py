@@ -40,6 +40,7 @@ from hub.adapters.postgres.tray import PostgresTray
 from hub.adapters.postgres.uploads import PostgresUploads
 from hub.adapters.postgres.views import PostgresViews
 from hub.adapters.system.clock import SystemClock
+from hub.assembly.files import channel_fields
 from hub.domain.identity import Subscriber
 from hub.domain.matching import decide
 from hub.domain.partner import Endpoint, Partner
@@ -262,6 +263,7 @@ async def rooms_on(
         secure=False,
         numbers=PostgresNumbers(database),
         lanes=PostgresLaneOrders(database),
+        channels=channel_fields(),
         parcels=ParcelRoom(attachments, keyring, library.title),
         reports=ReportRoom(over(PostgresEvents(database)), attachments, keyring, library, clock),
         events=PostgresEvents(database),

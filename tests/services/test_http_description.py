@@ -75,6 +75,7 @@ async def test_every_route_is_described_with_its_answers_and_its_problems(world:
         "GET /v1/mailbox/{delivery}/case",
         "GET /v1/events",
         "GET /v1/events/{id}/file",
+        "GET /v1/channels",
         "GET /v1/lanes",
         "POST /v1/lanes/{id}/open",
         "POST /v1/mailbox/{delivery}/acknowledge",

@@ -94,3 +94,17 @@ async def test_numbers_are_for_partners_and_bad_questions_name_their_field(world
     for query in ("after=-1", "after=9223372036854775808", "limit=0", "limit=1001", "a=1"):
         answer = await world.call("GET", f"/v1/mailbox/numbers?{query}", "bonneville")
         assert {field for field, _ in answer.rules} == {"/" + query.partition("=")[0]}
+
+
+# --- channels -----------------------------------------------------------------------------------------
+
+
+async def test_an_operator_s_form_learns_what_each_channel_asks(world: World) -> None:
+    told = {one["channel"]: one for one in (await world.call("GET", "/v1/channels", "operator")).json["items"]}
+    assert set(told) >= {"mail", "mailbox", "sftp", "webhook"}
+    [host_key] = [one for one in told["sftp"]["fields"] if one["name"] == "host_key"]
+    assert (host_key["required"], host_key["secret"], set(host_key["help"])) == (True, False, {"fr", "en"})
+    assert told["sftp"]["json_schema"]["properties"]["channel"] == {"const": "sftp"}
+    assert told["sftp"]["json_schema"]["properties"]["secrets"]["properties"]["password"]["writeOnly"] is True
+    for who, status in ((SENDER, 403), ("ministry", 403), (None, 401)):
+        assert (await world.call("GET", "/v1/channels", who)).status == status

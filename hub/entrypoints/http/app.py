@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from hub.entrypoints.http import (
     batch,
+    channels,
     deliveries,
     events,
     health,
@@ -31,7 +32,19 @@ def build(rooms: Rooms, vitals: Vitals) -> Described:
     """The application. No page of it loads anything from elsewhere; its description is /openapi.json."""
     app = _bare(vitals)
     app.state.door = Door(rooms, Turnstile(rooms.limits, rooms.clock.now))
-    for room in (submissions, batch, uploads, deliveries, parcels, events, replays, mailbox, lanes, health):
+    for room in (
+        submissions,
+        batch,
+        uploads,
+        deliveries,
+        parcels,
+        events,
+        replays,
+        mailbox,
+        lanes,
+        channels,
+        health,
+    ):
         app.include_router(room.routes())
     app.include_router(page.routes(rooms.clock.now))
     return app

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request
 
+from hub.domain.fields import Field
 from hub.entrypoints.http.limits import Limits, Turnstile
 from hub.entrypoints.http.links import Links
 from hub.entrypoints.http.measures import Measures
@@ -33,7 +34,8 @@ from hub.services.uploads import UploadRoom
 @dataclass(frozen=True, slots=True)
 class Rooms:
     """`attachments` is only asked how much room is left. `replay_approval`: a replay of more items waits for
-    another operator to approve it. `secure`: agents reach this hub over TLS, whoever ends it."""
+    another operator to approve it. `channels`: what each asks of an endpoint.
+    `secure`: agents reach this hub over TLS, whoever ends it."""
 
     intake: IntakeRoom
     uploads: UploadRoom
@@ -48,6 +50,7 @@ class Rooms:
     secure: bool
     numbers: Numbers
     lanes: LaneOrders
+    channels: Mapping[str, Sequence[Field]]
     parcels: ParcelRoom
     reports: ReportRoom
     events: Events
