@@ -1,21 +1,29 @@
-"""What every connector promises, whatever its channel, tried against real servers."""
+"""What every connector promises, whatever its channel, tried against real servers.
+
+Every connector that is installed is tried, wherever it comes from, with the partner that the entry points
+`hub.connectors.towns` name for its channel."""
 
 from __future__ import annotations
 
+import re
+import socket
 import time
 import tracemalloc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import replace
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
 
-from connectors import mail, mailbox, sftp, webhook
+from connectors import mailbox
+from hub.adapters.system.outgoing import GuardedOutgoing
 from hub.domain.delivery import About, Deferred, Delivered, Outcome, Refused
 from hub.domain.errors import Tampered, Unavailable
+from hub.domain.fields import check_fields
 from hub.domain.partner import Endpoint
-from hub.ports.connector import Connector, ConnectorFactory, ParcelFile
+from hub.ports.connector import AddressInfo, Connector, ConnectorFactory, ForbiddenAddress, ParcelFile
 from tests.connectors.partners import (
     Town,
     closed_port,
@@ -32,12 +40,16 @@ from tests.connectors.partners import (
 
 LIMIT = 1.5
 FACTORIES: dict[str, ConnectorFactory] = {
-    "sftp": sftp.connector,
-    "mail": mail.connector,
-    "webhook": webhook.connector,
-    "mailbox": mailbox.connector,
+    point.name: point.load()
+    for point in sorted(entry_points(group="hub.connectors"), key=lambda point: point.name)
 }
-SERVED = ("sftp", "mail", "webhook")
+TOWNS: dict[str, Callable[[Path], AbstractAsyncContextManager[Town]]] = {
+    "sftp": sftp_town,
+    "mail": lambda _: mail_town(),
+    "webhook": lambda _: webhook_town(),
+    **{point.name: point.load() for point in entry_points(group="hub.connectors.towns")},
+}
+SERVED = sorted(FACTORIES.keys() - {"mailbox"})
 """Those that speak to a server of the partner."""
 CARRYING = ("sftp", "mail")
 """Those that carry the files themselves."""
@@ -59,18 +71,48 @@ async def connector(channel: str) -> AsyncIterator[Connector]:
 async def town(channel: str, tmp_path: Path) -> AsyncIterator[Town]:
     folder = tmp_path / "inbox"
     folder.mkdir()
-    towns: dict[str, AbstractAsyncContextManager[Town]] = {
-        "sftp": sftp_town(folder),
-        "mail": mail_town(),
-        "webhook": webhook_town(),
-    }
     async with AsyncExitStack() as stack:
-        yield await stack.enter_async_context(towns[channel])
+        yield await stack.enter_async_context(TOWNS[channel](folder))
 
 
 @pytest.mark.parametrize("channel", FACTORIES)
 def test_a_connector_says_the_name_of_its_channel(channel: str) -> None:
     assert FACTORIES[channel](surroundings()).channel == channel
+
+
+@pytest.mark.parametrize("channel", FACTORIES)
+def test_a_connector_describes_its_fields(channel: str) -> None:
+    check_fields(channel, FACTORIES[channel](surroundings()).fields)
+
+
+async def test_no_connection_is_made_but_through_the_guard(channel: str, town: Town) -> None:
+    guard = _Deaf()
+    connector = FACTORIES[channel](replace(surroundings(), outgoing=guard))
+    outcomes = await connector.deliver(town.endpoint, [some_parcel(), some_parcel()], LIMIT)
+    await connector.close()
+    assert outcomes == [Refused(f"{channel}.address_forbidden", About.ENDPOINT)] * 2
+    assert guard.asked
+    assert town.received() == []
+
+
+class _Deaf(GuardedOutgoing):
+    """Lets nobody out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = 0
+
+    async def connect(self, host: str, port: int, limit: float) -> socket.socket:
+        self.asked += 1
+        raise ForbiddenAddress
+
+    async def resolve(self, host: str, port: int) -> Sequence[AddressInfo]:
+        self.asked += 1
+        raise ForbiddenAddress
+
+    def open(self, info: AddressInfo) -> socket.socket:
+        self.asked += 1
+        raise ForbiddenAddress
 
 
 async def test_a_mailbox_has_a_parcel_as_soon_as_it_is_delivered() -> None:
@@ -266,7 +308,11 @@ async def test_what_a_connector_says_of_wrong_settings_names_fields_and_no_value
 
 
 async def test_no_cause_holds_words_of_the_partner_s_server(connector: Connector, town: Town) -> None:
+    """As evidence they go beside it, and are not shown with it."""
     parcel = some_parcel()
     town.spoil(parcel.attempt.delivery)
     (outcome,) = await connector.deliver(town.endpoint, [parcel], LIMIT)
+    assert isinstance(outcome, Deferred | Refused)
+    assert re.fullmatch(rf"{connector.channel}\.[a-z0-9_]+", outcome.cause)
     assert "words" not in repr(outcome)
+    assert outcome.answer is None or b"words" in outcome.answer
