@@ -33,11 +33,12 @@ async def plant(
     channel: str = "sftp",
     *,
     mailbox: bool = False,
+    **settings: object,
 ) -> list[UUID]:
     """Accept these submissions and register a delivery of each for each of these partners, whose channel is
-    `channel`. The deliveries' names, by submission, then partner."""
+    `channel`, with these settings. The deliveries' names, by submission, then partner."""
     await PostgresIntake(database).accept([submission(number) for number in numbers])
-    await PostgresPartners(database).keep([(partner(one, channel), None, None) for one in to])
+    await PostgresPartners(database).keep([(partner(one, channel, **settings), None, None) for one in to])
     decisions = [routed(number, to, mailbox=mailbox) for number in numbers]
     await PostgresRegistry(database).register(decisions)
     named = await rows(
