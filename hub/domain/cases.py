@@ -29,15 +29,18 @@ class CaseStatus(StrEnum):
 
 
 _OPEN = (CaseStatus.REFUSED, CaseStatus.DONE, CaseStatus.SI_INTG_ERROR)
+# Software that works at once says nothing before; software that fails, fails before it says anything else.
 _JUMPS = (CaseStatus.SI_RECEIVED, CaseStatus.IN_PROGRESS, CaseStatus.DONE)
+_FIRST = (*_JUMPS, CaseStatus.SI_INTG_ERROR)
 
 USUAL_MOVES: Mapping[CaseStatus, tuple[CaseStatus, ...]] = {
-    CaseStatus.HUBEE_NOTIFIED: (CaseStatus.SENT, *_JUMPS),
-    CaseStatus.SENT: _JUMPS,
+    CaseStatus.HUBEE_NOTIFIED: (CaseStatus.SENT, *_FIRST),
+    CaseStatus.SENT: _FIRST,
     CaseStatus.SI_RECEIVED: (CaseStatus.IN_PROGRESS, *_OPEN),
     CaseStatus.IN_PROGRESS: (CaseStatus.ADD_AWAITING, *_OPEN),
     CaseStatus.ADD_AWAITING: _OPEN,
     CaseStatus.DONE: (CaseStatus.SI_INTG_ERROR,),
+    CaseStatus.SI_INTG_ERROR: _JUMPS,
 }
 
 USUAL_UNDO = timedelta(minutes=10)

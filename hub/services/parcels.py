@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic_core import PydanticSerializationError, to_json
@@ -45,7 +45,8 @@ class ParcelRoom:
         if claim.kind is ParcelKind.NOTICE:
             return self._parcel(claim, (_notice(claim),))
         if claim.kind is ParcelKind.NEWS:
-            return self._parcel(claim, self._news(claim))
+            news = self._parcel(claim, self._news(claim))
+            return news if claim.event is None else replace(news, received_at=claim.event.at)
         opened = self._open(claim)
         given = [self._file(opened, file) for file in opened.given]
         return self._parcel(claim, (_description(claim, opened), *given))

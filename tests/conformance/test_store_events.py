@@ -216,20 +216,25 @@ async def test_news_that_was_refused_is_sent_again_on_an_operator_s_order(
     await assert_sound(database)
 
 
-async def test_a_process_killed_before_news_is_planned_leaves_no_event_either(database: Database) -> None:
+@pytest.mark.parametrize("table", ["event", "delivery_case", "delivery", "journal"])
+async def test_a_process_killed_anywhere_in_it_leaves_no_event_and_no_news(
+    database: Database, table: str
+) -> None:
     await declare_desk(database)
     [delivery] = await plant(database, [0], channel="mailbox")
-    async with Obstacle.before(database, "ledger_slip") as obstacle:
-        asked = asyncio.create_task(keep(database, said(delivery)))
+    new = replace(said(delivery), location="a-file", size=3)
+    async with Obstacle.before(database, table) as obstacle:
+        asked = asyncio.create_task(keep(database, new))
         await obstacle.kill(await obstacle.reached())
         with pytest.raises(Unavailable):
             await asked
         await obstacle.remove()
-    for table in ("event", "delivery_case", "sender"):
-        assert await rows(database, f"SELECT FROM {table}") == []
+    for rest in ("event", "delivery_case", "sender", "delivery WHERE kind = 'news'"):
+        assert await rows(database, f"SELECT FROM {rest}") == []
+    assert not await rows(database, "SELECT FROM stored_file WHERE location = 'a-file'")
     assert (await standing(database, delivery)).state is State.PLANNED
-    await keep(database, said(delivery))
-    assert len(await all_of(database)) == 1
+    await keep(database, replace(new, location="another-file"))
+    assert [event.location for event in await all_of(database)] == ["another-file"]
     assert len(await rows(database, "SELECT FROM delivery WHERE kind = 'news'")) == 1
     await assert_sound(database)
 

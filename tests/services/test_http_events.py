@@ -123,7 +123,7 @@ async def test_a_status_that_may_not_follow_is_refused_with_those_that_may(world
     assert "DONE" in answer.json["detail"]
     case = (await world.call("GET", f"/v1/mailbox/{delivery}/case", "bonneville")).json
     assert case["status"] == "HUBEE_NOTIFIED"
-    assert case["allowed"] == ["SENT", "SI_RECEIVED", "IN_PROGRESS", "DONE"]
+    assert case["allowed"] == ["SENT", "SI_RECEIVED", "IN_PROGRESS", "DONE", "SI_INTG_ERROR"]
     assert await events_of(world, delivery) == []
 
 
