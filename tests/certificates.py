@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
 
@@ -25,10 +25,12 @@ class Authority:
     def file(self) -> Path:
         return self.folder / "ca.pem"
 
-    def sign(self, name: str, address: str = "127.0.0.1", *, expired: bool = False) -> tuple[Path, Path]:
+    def sign(
+        self, name: str, address: str = "127.0.0.1", *, expired: bool = False, weak: bool = False
+    ) -> tuple[Path, Path]:
         """The files of a certificate and its key, for this address or name: this machine's loopback, if none is said.
-        A client shows it just as a server does."""
-        key = ec.generate_private_key(ec.SECP256R1())
+        A client shows it just as a server does. `weak`: a key such as were made long ago."""
+        key = rsa.generate_private_key(65537, 1024) if weak else ec.generate_private_key(ec.SECP256R1())
         certificate = (
             _certificate(name, self.certificate.subject, key, days=-0.5 if expired else 1)
             .add_extension(x509.SubjectAlternativeName([_named(address)]), False)
@@ -61,7 +63,7 @@ def _named(address: str) -> x509.GeneralName:
 
 
 def _certificate(
-    name: str, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, days: float = 1
+    name: str, issuer: x509.Name, key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey, days: float = 1
 ) -> x509.CertificateBuilder:
     """Good until so many days from now, since yesterday."""
     now = datetime.datetime.now(datetime.UTC)
@@ -76,7 +78,7 @@ def _certificate(
     )
 
 
-def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+def _pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> bytes:
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )

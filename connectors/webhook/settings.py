@@ -199,14 +199,14 @@ class Target:
 def read(endpoint: Endpoint) -> tuple[Target | None, Sequence[str]]:
     """No target where there are flaws."""
     reading = Reading(endpoint, FIELDS)
-    _check_scheme(reading, "url")
-    _check_scheme(reading, "token_url")
     signers = _signers(reading)
     trust = _trust(reading)
     token = reading.secret("token")
     request = _token_request(reading, trust)
     if token is not None and request is not None:
         reading.wrong("token", "must not stand beside token_url")
+    _check_scheme(reading, "url", shows_token=token is not None or request is not None)
+    _check_scheme(reading, "token_url", shows_token=True)
     if reading.flaws or signers is None:
         return None, reading.flaws
     address = URL(reading.text("url"))
@@ -217,12 +217,13 @@ def read(endpoint: Endpoint) -> tuple[Target | None, Sequence[str]]:
     return Target(address, signers, most, trust, token, request), ()
 
 
-def _check_scheme(reading: Reading, name: str) -> None:
-    url = reading.text(name)
-    if not url or reading.flag("plain"):
+def _check_scheme(reading: Reading, name: str, *, shows_token: bool) -> None:
+    parts = urlsplit(reading.text(name))
+    if parts.scheme != "http" or parts.hostname in _HERE:
         return
-    parts = urlsplit(url)
-    if parts.scheme == "http" and parts.hostname not in _HERE:
+    if shows_token:
+        reading.wrong(name, "must be https: a token or a client_secret is sent there")
+    elif not reading.flag("plain"):
         reading.wrong(name, "must be https, unless plain says that http is meant")
 
 

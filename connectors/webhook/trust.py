@@ -85,10 +85,15 @@ def _show(made: ssl.SSLContext, text: str) -> None:
 
 def trust_flaw(ca: str) -> str | None:
     try:
-        found = ssl.create_default_context(cadata=ca).cert_store_stats()["x509_ca"]
+        if ssl.create_default_context(cadata=ca).cert_store_stats()["x509_ca"]:
+            return None
+        # A server may be an authority to itself alone.
+        found = x509.load_pem_x509_certificates(ca.encode())
     except (ssl.SSLError, ValueError):
         return _CERTIFICATES
-    return None if found else "must be certificates of an authority, in PEM"
+    if any(one.issuer == one.subject for one in found):
+        return None
+    return "must be certificates of an authority, in PEM"
 
 
 def certificate_flaw(text: str) -> str | None:
@@ -111,4 +116,8 @@ def key_flaw(text: str, certificate: str) -> str | None:
     shown = x509.load_pem_x509_certificates(certificate.encode())[0].public_key().public_bytes(*form)
     if key.public_key().public_bytes(*form) != shown:
         return "must be the key of client_certificate"
+    try:
+        _show(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), f"{text.rstrip()}\n{certificate}")
+    except (ssl.SSLError, ValueError):
+        return "and client_certificate must be such as TLS takes today: long enough, and not of MD5 or SHA-1"
     return None

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from connectors.webhook import body, connector, delivering, trust
-from hub.domain.delivery import About, Deferred, Delivered
+from hub.domain.delivery import About, Deferred, Delivered, Refused
 from hub.domain.errors import Tampered
 from hub.domain.partner import Endpoint
 from hub.ports.connector import Connector
@@ -144,6 +144,8 @@ def test_a_certificate_and_a_key_must_belong_together(tmp_path: Path) -> None:
     signing = authority(tmp_path / "ca")
     one, other = signing.sign("one"), signing.sign("other")
     certificate, key = one[0].read_text(), other[1].read_text()
+    assert trust.trust_flaw(certificate) is not None
+    assert trust.trust_flaw(certificate + signing.file.read_text()) is None
     settings = {"url": "https://m.test/", "client_certificate": certificate}
     secrets = {"secret": SECRET, "client_key": key}
     (flaw,) = connector(surroundings()).check(Endpoint("webhook", settings, secrets))
@@ -153,6 +155,19 @@ def test_a_certificate_and_a_key_must_belong_together(tmp_path: Path) -> None:
     settings["ca"] = certificate
     (flaw,) = connector(surroundings()).check(replace(endpoint, settings=settings))
     assert flaw == "ca must be certificates of an authority, in PEM"
+
+
+async def test_a_key_that_tls_does_not_take_any_more_is_told_at_once_and_refuses_where_it_was_imported_before(
+    tmp_path: Path, town: WebhookTown, webhook: Connector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate, key = authority(tmp_path / "ca").sign("weak", weak=True)
+    settings = {**town.endpoint.settings, "client_certificate": certificate.read_text()}
+    endpoint = Endpoint("webhook", settings, {"secret": SECRET, "client_key": key.read_text()})
+    (flaw,) = webhook.check(endpoint)
+    assert flaw.startswith("client_key and client_certificate must be such as TLS takes today")
+    monkeypatch.setattr("connectors.webhook.settings.key_flaw", lambda key, certificate: None)
+    outcomes = await webhook.deliver(endpoint, [some_parcel()], LIMIT)
+    assert outcomes == [Refused("webhook.settings", About.ENDPOINT)]
 
 
 async def test_contexts_are_shared_by_those_who_say_the_same_and_no_more_are_kept_than_agreed(

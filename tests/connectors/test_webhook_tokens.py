@@ -18,7 +18,6 @@ from yarl import URL
 from connectors.webhook import authorising, connector, judge_token
 from connectors.webhook.authorising import read_token
 from hub.adapters.system.outgoing import GuardedOutgoing
-from hub.domain.addresses import read_networks
 from hub.domain.delivery import About, Deferred, Delivered, Outcome, Refused
 from hub.domain.partner import Endpoint
 from hub.ports.connector import Connector
@@ -50,7 +49,6 @@ class Vendor:
             "url": f"http://{HERE}:{self.port}/hooks",
             "token_url": f"http://{host}:{port}/token",
             "client_id": "hub:1",
-            "plain": True,
             **settings,
         }
         return Endpoint("webhook", told, {"secret": SECRET, "client_secret": "é% s3cret"})
@@ -282,9 +280,8 @@ async def test_a_token_server_that_is_silent_or_away_costs_a_page_one_limit(
 
 
 async def test_a_token_server_is_connected_to_through_the_guard(vendor: Vendor) -> None:
-    guard = GuardedOutgoing(read_networks(HERE))
-    webhook = connector(replace(surroundings(), outgoing=guard))
-    outcomes = await webhook.deliver(vendor.asking_at(vendor.port, "127.0.0.2"), [some_parcel()], LIMIT)
+    webhook = connector(replace(surroundings(), outgoing=GuardedOutgoing()))
+    outcomes = await webhook.deliver(vendor.endpoint, [some_parcel()], LIMIT)
     await webhook.close()
     assert outcomes == [Refused("webhook.token_address_forbidden", About.ENDPOINT)]
     assert vendor.asked == []
@@ -345,6 +342,7 @@ def test_what_is_said_of_the_token_server_has_names_of_its_own() -> None:
         ({"client_id": "hub"}, {}, "client_id"),
         ({}, {"client_secret": "x"}, "client_secret"),
         ({"token_url": "http://t.test/", "client_id": "hub"}, {"client_secret": "x"}, "token_url"),
+        ({"url": "http://m.test/", "plain": True}, {"token": "x"}, "url"),
         ({"token_url": "https://t.test/?a=b", "client_id": "hub"}, {"client_secret": "x"}, "token_url"),
         ({"token_url": "https://t.test/", "client_id": "hub"}, {"client_secret": "x", "token": "y"}, "token"),
         (
