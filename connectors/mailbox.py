@@ -12,6 +12,7 @@ from connectors.fields import Reading
 from hub.domain.delivery import Delivered, Outcome
 from hub.domain.fields import Field
 from hub.domain.partner import MAILBOX, Endpoint
+from hub.domain.trials import Step, StepState
 from hub.ports.connector import Connector, Parcel, Surroundings
 
 FIELDS: tuple[Field, ...] = ()
@@ -41,6 +42,16 @@ class MailboxConnector:
 
     async def deliver(self, endpoint: Endpoint, parcels: Sequence[Parcel], limit: float) -> Sequence[Outcome]:
         return [judge() for _ in parcels]
+
+    async def try_out(self, endpoint: Endpoint, limit: float, send: bool) -> Sequence[Step]:
+        return [
+            Step(
+                "mailbox",
+                StepState.NOTED,
+                "La boîte de dépôt ne mène nulle part : le partenaire vient y chercher ses plis, avec un jeton.",
+                "A mailbox leads nowhere: the partner comes and fetches its parcels, with a token.",
+            )
+        ]
 
     async def close(self) -> None:
         """Nothing is open."""

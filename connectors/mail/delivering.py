@@ -20,12 +20,14 @@ from connectors.mail.judging import FAULTS, Crowded, judge
 from connectors.mail.letter import Letterhead, attached, digest, linked, mail_size, notice, referred
 from connectors.mail.settings import FIELDS, Target, read
 from connectors.parcels import own_fault, unforeseen
+from connectors.trials import mail as trials
 from hub.domain.delivery import About, Deferred, Outcome, Refused
 from hub.domain.errors import HubError
 from hub.domain.fields import Field
 from hub.domain.identity import ParcelKind
 from hub.domain.partner import Endpoint
-from hub.ports.connector import Connector, Parcel, Surroundings
+from hub.domain.trials import Step
+from hub.ports.connector import Connector, Outgoing, Parcel, Surroundings
 
 
 def connector(surroundings: Surroundings) -> Connector:
@@ -54,10 +56,7 @@ class MailConnector:
             return [Refused("mail.settings", About.ENDPOINT) for _ in parcels]
         if not parcels:
             return []
-        relay = self._surroundings.relay
-        outgoing = (
-            relay.outgoing if target.server.relay and relay is not None else self._surroundings.outgoing
-        )
+        outgoing = self._way(target)
         outcomes: list[Outcome] = []
         try:
             async with self._connections.to(target.server, outgoing, limit) as line:
@@ -72,6 +71,14 @@ class MailConnector:
                 raise
             return [judge(fault) for _ in parcels]
         return outcomes
+
+    def _way(self, target: Target) -> Outgoing:
+        relay = self._surroundings.relay
+        return relay.outgoing if target.server.relay and relay is not None else self._surroundings.outgoing
+
+    async def try_out(self, endpoint: Endpoint, limit: float, send: bool) -> Sequence[Step]:
+        target, _ = read(endpoint, self._surroundings.relay)
+        return await trials.try_out(target, self._way(target), limit)
 
     async def close(self) -> None:
         await self._connections.close()

@@ -14,9 +14,11 @@ from connectors.sftp.judging import FAULTS, is_answer, judge
 from connectors.sftp.placing import Visit
 from connectors.sftp.sessions import KEPT, Session, Sessions
 from connectors.sftp.settings import CIPHERS, Target, read
+from connectors.trials import sftp as trials
 from hub.domain.delivery import About, Deferred, Outcome, Refused
 from hub.domain.fields import Field
 from hub.domain.partner import Endpoint
+from hub.domain.trials import Step
 from hub.ports.connector import Connector, Parcel, Surroundings
 from hub.ports.returns import FoundFile, SeenFile
 
@@ -40,6 +42,7 @@ class SftpConnector:
     """Also a `hub.ports.returns.Returns`. `kept`: seconds that an idle connection is kept."""
 
     def __init__(self, surroundings: Surroundings, kept: float = KEPT) -> None:
+        self._outgoing = surroundings.outgoing
         self._sessions = Sessions(surroundings.outgoing, kept)
         self._targets: dict[int, tuple[Endpoint, Target]] = {}
 
@@ -71,6 +74,11 @@ class SftpConnector:
             raise
         self._sessions.give_back(endpoint, session)
         return outcomes
+
+    async def try_out(self, endpoint: Endpoint, limit: float, send: bool) -> Sequence[Step]:
+        target = self._target(endpoint)
+        assert target is not None
+        return await trials.try_out(endpoint, target, self._sessions, self._outgoing, limit)
 
     # --- the way back ---
 

@@ -13,6 +13,7 @@ import aiohttp
 
 from connectors.outgoing import guarded
 from connectors.parcels import SLOWEST, each
+from connectors.trials import webhook as trials
 from connectors.webhook.authorising import NoToken, Tokens
 from connectors.webhook.judging import judge, wait_of
 from connectors.webhook.message import body, weight, with_contents
@@ -22,6 +23,7 @@ from connectors.webhook.trust import Contexts
 from hub.domain.delivery import About, Deferred, Outcome, Refused
 from hub.domain.fields import Field
 from hub.domain.partner import Endpoint
+from hub.domain.trials import Step
 from hub.ports.connector import Connector, Parcel, Surroundings
 
 AT_ONCE = 8
@@ -92,6 +94,15 @@ class WebhookConnector:
         if target.most_content:
             at_once = max(1, min(AT_ONCE, _AT_ONCE_BYTES // target.most_content))
         return await each(parcels, at_once, visit.deliver, APIECE)
+
+    async def try_out(self, endpoint: Endpoint, limit: float, send: bool) -> Sequence[Step]:
+        target = self._target(endpoint)
+        assert target is not None
+        trust = True if target.trust is None else await self._contexts.of(target.trust)
+        told = self._surroundings
+        return await trials.try_out(
+            target, trust, self._open, self._tokens, told.outgoing, told.now(), limit, send=send
+        )
 
     def _target(self, endpoint: Endpoint) -> Target | None:
         """The hub hands in the same endpoint again and again: it is read once."""

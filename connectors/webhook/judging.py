@@ -32,6 +32,9 @@ def judge(answer: int | Exception, retry_after: timedelta | None = None) -> Outc
             return Deferred("webhook.tls_failed")
         case aiohttp.ClientConnectorError(os_error=fault):
             return exhausted(fault) or _judge_network(fault)
+        case ForbiddenAddress() | ConnectionRefusedError() | socket.gaierror():
+            # Of a connection that was not the library's.
+            return _judge_network(answer)
         case aiohttp.ClientResponseError():
             return Deferred("webhook.not_http")
         case aiohttp.InvalidURL():

@@ -68,11 +68,17 @@ def _decoded(text: str) -> bytes:
 
 def headers(parcel: Parcel, sent: bytes, signers: Signers, now: float) -> dict[str, str]:
     """The id is the delivery's, the same for every attempt; time and signatures are of this one."""
-    name, at = str(parcel.attempt.delivery), str(int(now))
+    told = signed(str(parcel.attempt.delivery), sent, signers, now)
+    told["aiguillage-attempt"] = f"{parcel.attempt.sending}.{parcel.attempt.number}"
+    return told
+
+
+def signed(name: str, sent: bytes, signers: Signers, now: float) -> dict[str, str]:
+    """Of JSON that is sent under this `webhook-id`."""
+    at = str(int(now))
     return {
         "Content-Type": "application/json",
         "webhook-id": name,
         "webhook-timestamp": at,
         "webhook-signature": signers.sign(b".".join((name.encode(), at.encode(), sent)), now),
-        "aiguillage-attempt": f"{parcel.attempt.sending}.{parcel.attempt.number}",
     }

@@ -25,6 +25,7 @@ from hub.assembly.journey import (
 )
 from hub.assembly.relocation import Relocated, relocate, reopen
 from hub.assembly.roles import Role, Running, run, settle_memory
+from hub.assembly.trying import trial_room
 
 __all__ = [
     "ExportForm",
@@ -54,6 +55,7 @@ __all__ = [
     "rules_folder",
     "run",
     "settle_memory",
+    "trial_room",
     "update_territory",
     "write_export",
     "written",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -35,6 +36,7 @@ from hub.domain.errors import SettingsError
 from hub.domain.fields import Field
 from hub.domain.pace import Maintenance
 from hub.domain.rules import SubscriptionState, Succession
+from hub.domain.trials import StepState, Trial
 from hub.services.import_plans import ImportPlan
 from hub.services.listings import Remark
 from hub.services.onboarding import StateChange
@@ -59,6 +61,7 @@ def commands() -> typer.Typer:
     partners.command("succeed")(succeed)
     partners.command("maintenance")(maintain)
     partners.command("fields")(fields)
+    partners.command("test")(try_out)
     return partners
 
 
@@ -357,3 +360,50 @@ def maintain(
             raise SettingsError(f"{subscriber} is no partner: import it first")
 
     on_ground(work)
+
+
+def try_out(
+    partner: Number,
+    send: Annotated[
+        bool, typer.Option("--send", help="Send a webhook a signed ping, which its server sees.")
+    ] = False,
+    limit: Annotated[float, typer.Option(min=1, max=120, help="Seconds to wait for a silent server.")] = 15,
+    lang: Lang = Language.FR,
+    as_json: AsJson = False,
+) -> None:
+    """Try its endpoint, as a parcel would meet it, without one: name, address, encryption, key, login, rights, room.
+    Nothing stays there. Ends with 1 when something is wrong."""
+    subscriber = named(partner)
+
+    async def work(ground: assembly.Ground) -> Sequence[Trial]:
+        async with assembly.trial_room(ground) as room:
+            return await room.try_out(subscriber, limit, send=send)
+
+    trials = on_ground(work)
+    if as_json:
+        write_json(
+            [
+                {
+                    "channel": one.channel,
+                    "notice": one.notice,
+                    "well": one.is_well,
+                    "steps": [asdict(step) for step in one.steps],
+                }
+                for one in trials
+            ]
+        )
+    else:
+        for one in trials:
+            say(_TITLES[lang][one.notice].format(channel=one.channel))
+            for step in one.steps:
+                cause = f" [{step.cause}]" if step.cause else ""
+                say(f"  {_SIGNS[step.state]} {getattr(step, lang)}{cause}")
+    if not all(one.is_well for one in trials):
+        raise typer.Exit(1)
+
+
+_SIGNS = {StepState.WELL: "✓", StepState.WRONG: "✗", StepState.NOTED: "–"}
+_TITLES = {
+    Language.FR: ("Point de remise ({channel})", "Avis de repli ({channel})"),
+    Language.EN: ("Endpoint ({channel})", "Notices ({channel})"),
+}

@@ -12,7 +12,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 from uuid import UUID
 
 from hub.domain.delivery import Attempt, Outcome
@@ -20,6 +20,7 @@ from hub.domain.digests import Issue
 from hub.domain.fields import Field
 from hub.domain.identity import ParcelKind, Subscriber
 from hub.domain.partner import Endpoint
+from hub.domain.trials import Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,17 @@ class Connector(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+@runtime_checkable
+class Triable(Protocol):
+    """A connector whose endpoints can be tried: what `hub partners test` asks for."""
+
+    async def try_out(self, endpoint: Endpoint, limit: float, send: bool) -> Sequence[Step]:
+        """What a parcel would meet there, step by step until one is wrong, in an endpoint that `check` finds right. It
+        carries nothing of a citizen and leaves nothing behind; only with `send` is anything sent that the partner
+        would see. `limit`: seconds to wait for a silent server, at each step."""
+        ...
 
 
 class ForbiddenAddress(OSError):

@@ -1,0 +1,233 @@
+"""A trial of an SFTP endpoint: its key, the login, what the account may do in the folder, how much room there is."""
+
+from __future__ import annotations
+
+import asyncio
+import posixpath
+import secrets
+from contextlib import suppress
+
+import asyncssh
+
+from connectors.sftp.judging import ABSENT, FAULTS, judge
+from connectors.sftp.sessions import Session, Sessions
+from connectors.sftp.settings import HostKeys, Target
+from connectors.trials.steps import Steps, reach
+from hub.domain.partner import Endpoint
+from hub.domain.trials import Step
+from hub.ports.connector import Outgoing
+
+_LITTLE = 100_000_000
+"""Bytes of room below which it is told."""
+
+
+async def try_out(
+    endpoint: Endpoint, target: Target, sessions: Sessions, outgoing: Outgoing, limit: float
+) -> list[Step]:
+    """`limit`: seconds to wait for a silent server, at each step."""
+    steps = Steps(judge)
+    if not await _host_key(steps, target, outgoing, limit):
+        return steps.noted
+    try:
+        session = await sessions.enter(endpoint, target, limit)
+    except FAULTS as fault:
+        steps.fault("login", fault, f"Compte {target.username}", f"Account {target.username}")
+        return steps.noted
+    steps.well(
+        "login", f"Le compte {target.username} est admis.", f"The account {target.username} is let in."
+    )
+    try:
+        await _folder(steps, session, target)
+    except FAULTS as fault:
+        steps.fault("session", fault, "Session SFTP", "Session of SFTP")
+    finally:
+        await session.leave()
+    return steps.noted
+
+
+# --- the server's key ---------------------------------------------------------------------------------
+
+
+async def _host_key(steps: Steps, target: Target, outgoing: Outgoing, limit: float) -> bool:
+    """One handshake for each kind of key that is believed, until one is found; then one for whatever there is."""
+    door = await reach(steps, outgoing, target.host, target.port, limit)
+    if door is None:
+        return False
+    found: list[asyncssh.SSHKey] = []
+    fault: Exception | None = None
+    for family in (*target.host_keys.families, ()):
+        try:
+            door = door or await outgoing.connect(target.host, target.port, limit)
+            # From here on it is the library's, which closes it.
+            given, door = door, None
+            async with asyncio.timeout(limit):
+                key = await asyncssh.get_server_host_key(
+                    target.host,
+                    target.port,
+                    sock=given,
+                    kex_algs=target.algorithms.exchange,
+                    server_host_key_algs=family,
+                    config=None,
+                )
+        except FAULTS as error:
+            fault = error
+            # A server that has no key of this kind is told by a connection that ends; one that is away, by the network.
+            if not isinstance(error, asyncssh.Error | ConnectionResetError):
+                break
+            continue
+        if key is not None and _is_believed(key, target.host_keys):
+            steps.well(
+                "host_key",
+                f"Clé du serveur attendue : {_told(key)}.",
+                f"The server's key is the expected one: {_told(key)}.",
+            )
+            return True
+        if key is not None:
+            found.append(key)
+    if found:
+        told = ", ".join(dict.fromkeys(_told(key) for key in found))
+        expected = ", ".join(
+            [*(_told(key) for key in target.host_keys.keys), *sorted(target.host_keys.fingerprints)]
+        )
+        steps.wrong(
+            "host_key",
+            f"Le serveur a la clé {told} ; attendue : {expected}. Vérifiez auprès du partenaire avant de la changer.",
+            f"The server has the key {told}; expected: {expected}. Ask the partner before you change it.",
+            "sftp.host_key_changed",
+        )
+    elif fault is not None:
+        steps.fault("host_key", fault, "Échange de clés avec le serveur", "Exchange of keys with the server")
+    return False
+
+
+def _is_believed(key: asyncssh.SSHKey, keys: HostKeys) -> bool:
+    if any(key.public_data == one.public_data for one in keys.revoked):
+        return False
+    return _print(key) in keys.fingerprints or any(key.public_data == one.public_data for one in keys.keys)
+
+
+def _print(key: asyncssh.SSHKey) -> str:
+    return key.get_fingerprint("sha256").rstrip("=")
+
+
+def _told(key: asyncssh.SSHKey) -> str:
+    return f"{_print(key)} ({key.get_algorithm()})"
+
+
+# --- rights and room ----------------------------------------------------------------------------------
+
+
+async def _folder(steps: Steps, session: Session, target: Target) -> None:
+    directory = _without_words(target.directory)
+    try:
+        there = await session.is_directory(directory)
+    except FAULTS as fault:
+        steps.fault("folder", fault, f"Dossier {directory}", f"Folder {directory}")
+        return
+    if there:
+        steps.well("folder", f"Le dossier {directory} existe.", f"The folder {directory} is there.")
+        await _rights(steps, session, directory)
+        await _room(steps, session, directory)
+    elif target.make_directories:
+        steps.note(
+            "folder",
+            f"Le dossier {directory} sera créé au premier pli.",
+            f"The folder {directory} is made with the first parcel.",
+        )
+    else:
+        steps.refused("folder", "sftp.directory_missing", f"Dossier {directory}", f"Folder {directory}")
+    if target.return_directory is not None:
+        await _returns(steps, session, target.return_directory)
+
+
+def _without_words(directory: str) -> str:
+    """The folder above what each parcel fills in."""
+    plain, brace, _ = directory.partition("{")
+    return directory if not brace else plain.rpartition("/")[0] or ("/" if plain.startswith("/") else ".")
+
+
+async def _rights(steps: Steps, session: Session, directory: str) -> None:
+    """What delivering takes: a hidden folder, a file in it that is not yet there, another name, and away with it."""
+    name = f".aiguillage-essai-{secrets.token_hex(8)}"
+    before, after = posixpath.join(directory, name), posixpath.join(directory, f"{name}-2")
+    sftp, trying = session.sftp, ("créer un dossier", "make a folder")
+    try:
+        await session.soon(sftp.mkdir(before))
+        trying = "écrire un fichier", "write a file"
+        file = await session.soon(sftp.open(f"{before}/essai", "xb"))
+        await session.soon(file.write(b"essai\n"))
+        await session.soon(file.close())
+        trying = "renommer", "rename"
+        await session.soon(sftp.rename(before, after))
+        trying = "supprimer", "remove"
+        await session.soon(sftp.remove(f"{after}/essai"))
+        await session.soon(sftp.rmdir(after))
+    except FAULTS as fault:
+        steps.fault("rights", fault, f"Dans {directory}, {trying[0]}", f"In {directory}, {trying[1]}")
+        if await _left(session, before, after):
+            steps.note(
+                "left",
+                f"Le dossier d'essai {name} n'a pas pu être supprimé : supprimez-le.",
+                f"The folder of this trial {name} could not be removed: remove it.",
+            )
+        # Most servers have no word for a full disk: the room that is left is the next thing to look at.
+        return
+    steps.well(
+        "rights",
+        f"Dans {directory}, le compte peut créer, écrire, renommer et supprimer ; l'essai n'y a rien laissé.",
+        f"In {directory}, the account may make, write, rename and remove; the trial left nothing there.",
+    )
+
+
+async def _left(session: Session, *folders: str) -> bool:
+    """Whether something stays that cannot be taken away again."""
+    left = False
+    for folder in folders:
+        with suppress(*FAULTS):
+            await session.soon(session.sftp.remove(f"{folder}/essai"))
+        try:
+            await session.soon(session.sftp.rmdir(folder))
+        except ABSENT:
+            continue
+        except FAULTS:
+            with suppress(*FAULTS):
+                left = left or await session.is_directory(folder)
+    return left
+
+
+async def _room(steps: Steps, session: Session, directory: str) -> None:
+    try:
+        found = await session.soon(session.sftp.statvfs(directory))
+    except FAULTS:
+        steps.note(
+            "space",
+            "Le serveur ne dit pas la place qui reste.",
+            "The server does not tell how much room is left.",
+        )
+        return
+    # Some servers do not count in their own blocks.
+    free = found.bavail * (found.frsize or found.bsize)
+    told = f"{free / 1e9:.1f} Go", f"{free / 1e9:.1f} GB"
+    if free < _LITTLE:
+        steps.wrong("space", f"Il ne reste que {told[0]}.", f"There is only {told[1]} left.", "sftp.no_space")
+    else:
+        steps.well("space", f"Il reste {told[0]}.", f"There is {told[1]} left.")
+
+
+async def _returns(steps: Steps, session: Session, directory: str) -> None:
+    try:
+        there = await session.is_directory(directory)
+    except FAULTS as fault:
+        steps.fault("returns", fault, f"Dossier de retour {directory}", f"Return folder {directory}")
+        return
+    if there:
+        steps.well(
+            "returns", f"Le dossier de retour {directory} existe.", f"The return folder {directory} is there."
+        )
+    else:
+        steps.refused(
+            "returns",
+            "sftp.directory_missing",
+            f"Dossier de retour {directory}",
+            f"Return folder {directory}",
+        )

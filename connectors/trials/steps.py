@@ -1,0 +1,166 @@
+"""Steps of a trial as they are noted: what was found, in two languages; a fault in the words of its cause."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+import ssl
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
+
+from hub.domain.delivery import Deferred, Refused
+from hub.domain.trials import Step, StepState
+from hub.ports.connector import ForbiddenAddress, Outgoing
+
+Judge = Callable[[Exception], Deferred | Refused]
+
+WORDS: Mapping[str, tuple[str, str]] = {
+    "timeout": ("le serveur ne répond pas dans le délai", "the server does not answer in time"),
+    "connection_refused": (
+        "rien n'écoute à ce port, ou un pare-feu refuse",
+        "nothing listens at this port, or a firewall refuses",
+    ),
+    "host_unknown": ("aucun serveur de noms ne connaît ce nom", "no name server knows this name"),
+    "address_forbidden": (
+        "ce nom mène à une adresse privée ou interdite ; l'exploitant peut l'autoriser par HUB_OUTGOING_ALLOW",
+        "this name leads to an address that is private or forbidden; operators allow it by HUB_OUTGOING_ALLOW",
+    ),
+    "disconnected": ("le serveur coupe la connexion", "the server cuts the connection"),
+    "unreachable": ("ce serveur ne peut pas être atteint d'ici", "this server cannot be reached from here"),
+    "certificate_invalid": (
+        "le certificat n'est pas celui de ce nom, est expiré, ou son autorité n'est pas connue",
+        "the certificate is not this name's, has expired, or nobody knows its authority",
+    ),
+    "tls_failed": ("la session TLS ne s'établit pas", "no session of TLS comes about"),
+    "tls_or_login_missing": (
+        "le serveur ne propose pas STARTTLS, ou pas d'identification",
+        "the server offers no STARTTLS, or no login",
+    ),
+    "no_common_algorithm": (
+        "le serveur ne connaît aucun des algorithmes admis (paramètre algorithms)",
+        "the server knows none of the algorithms that are accepted (setting algorithms)",
+    ),
+    "host_key_changed": (
+        "la clé du serveur n'est pas celle attendue",
+        "the server's key is not the expected one",
+    ),
+    "permission_denied": (
+        "le compte, la clé ou le mot de passe est refusé",
+        "the account, key or password is refused",
+    ),
+    "login_refused": ("le compte ou le mot de passe est refusé", "the account or password is refused"),
+    "login_deferred": ("l'identification n'est pas possible pour l'instant", "no login is possible for now"),
+    "no_sftp": ("le serveur n'offre pas SFTP", "the server offers no SFTP"),
+    "write_denied": ("le compte n'a pas ce droit", "the account may not do this"),
+    "failure": ("le serveur refuse, sans dire pourquoi", "the server refuses, and does not say why"),
+    "no_space": ("le disque ou le quota est plein", "the disk or quota is full"),
+    "directory_missing": ("ce dossier n'existe pas", "there is no such folder"),
+    "folder_vanished": ("ce dossier n'existe pas", "there is no such folder"),
+    "mailbox_refused": ("cette adresse est refusée", "this address is refused"),
+    "mailbox_busy": (
+        "cette adresse n'accepte rien pour l'instant (boîte pleine ou liste grise)",
+        "this address takes nothing for now (full, or greylisting)",
+    ),
+    "sender_refused": ("l'adresse d'expédition est refusée", "the sender's address is refused"),
+    "sender_deferred": (
+        "l'adresse d'expédition est refusée pour l'instant",
+        "the sender's address is refused for now",
+    ),
+    "server_busy": ("le serveur est occupé", "the server is busy"),
+    "token_http_401": (
+        "le serveur de jetons refuse client_id ou client_secret",
+        "the token server refuses client_id or client_secret",
+    ),
+    "token_unreadable": ("le serveur de jetons ne donne pas de jeton", "the token server gives no token"),
+    "http_401": (
+        "le partenaire refuse le jeton ou la signature",
+        "the partner refuses the token or the signature",
+    ),
+    "http_404": ("rien ne répond à cette adresse (404)", "nothing answers at this address (404)"),
+}
+"""What a cause means to who has to change something, by its reason."""
+
+
+@dataclass(slots=True)
+class Steps:
+    """Noted one after the other. `judge` says what a fault means on this channel."""
+
+    judge: Judge
+    noted: list[Step] = field(default_factory=list)
+
+    def well(self, name: str, fr: str, en: str) -> None:
+        self.noted.append(Step(name, StepState.WELL, fr, en))
+
+    def note(self, name: str, fr: str, en: str) -> None:
+        self.noted.append(Step(name, StepState.NOTED, fr, en))
+
+    def wrong(self, name: str, fr: str, en: str, cause: str | None = None) -> None:
+        self.noted.append(Step(name, StepState.WRONG, fr, en, cause))
+
+    def fault(self, name: str, fault: Exception, fr: str, en: str) -> None:
+        """`fr` and `en`: what was tried; what came of it follows."""
+        self.refused(name, self.judge(fault).cause, fr, en)
+
+    def refused(self, name: str, cause: str, fr: str, en: str) -> None:
+        reason = cause.partition(".")[2]
+        told = WORDS.get(reason, (f"refusé ({reason})", f"refused ({reason})"))
+        self.wrong(name, f"{fr} : {told[0]}.", f"{en}: {told[1]}.", cause)
+
+
+async def reach(steps: Steps, outgoing: Outgoing, host: str, port: int, limit: float) -> socket.socket | None:
+    """A connection through the hub's guard, after a look at its name; the caller closes it. None: there is none, and
+    that is noted."""
+    try:
+        async with asyncio.timeout(limit):
+            found = await outgoing.resolve(host, port)
+    except OSError as fault:
+        name = "address" if isinstance(fault, ForbiddenAddress) else "name"
+        steps.fault(name, fault, f"Nom {host}", f"Name {host}")
+        return None
+    addresses = ", ".join(dict.fromkeys(info[4][0] for info in found))
+    if not _is_address(host):
+        steps.well("name", f"{host} a l'adresse {addresses}.", f"{host} has the address {addresses}.")
+    try:
+        door = await outgoing.connect(host, port, limit)
+    except OSError as fault:
+        steps.fault("connection", fault, f"Connexion au port {port}", f"Connection to port {port}")
+        return None
+    steps.well("connection", f"Le port {port} répond.", f"Port {port} answers.")
+    return door
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def certificate(steps: Steps, shown: ssl.SSLObject | ssl.SSLSocket | None) -> None:
+    """Notes what was agreed on with TLS, and until when the server's certificate is good."""
+    encoded = None if shown is None else shown.getpeercert(True)
+    if shown is None or encoded is None:
+        steps.well("encryption", "La session est chiffrée.", "The session is encrypted.")
+        return
+    found = x509.load_der_x509_certificate(encoded)
+    digest = found.fingerprint(SHA256()).hex()
+    until = found.not_valid_after_utc
+    left = (until - datetime.now(UTC)).days
+    version = shown.version() or "TLS"
+    steps.well(
+        "encryption",
+        f"{version} ; certificat valable jusqu'au {until:%d/%m/%Y}, empreinte SHA-256 {digest}.",
+        f"{version}; the certificate is good until {until:%Y-%m-%d}, SHA-256 fingerprint {digest}.",
+    )
+    if left < 21:
+        steps.note(
+            "certificate",
+            f"Le certificat du serveur expire dans {left} jours.",
+            f"The server's certificate expires in {left} days.",
+        )

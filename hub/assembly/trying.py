@@ -1,0 +1,19 @@
+"""A trial room for a command: connectors as a role has them, closed when the command ends."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from hub.assembly.ground import Ground
+from hub.assembly.house import House
+from hub.services.endpoints import EndpointRoom
+from hub.services.trying import TrialRoom
+
+
+@asynccontextmanager
+async def trial_room(ground: Ground) -> AsyncIterator[TrialRoom]:
+    """Raises SettingsError."""
+    async with AsyncExitStack() as stack:
+        house = House(ground, stack)
+        yield TrialRoom(ground.partners, EndpointRoom(ground.keyring).opened, house.channels)
