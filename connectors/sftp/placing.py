@@ -252,8 +252,7 @@ class _Placing:
                 return await self._publish_file(part)
             await self._begun(part, self._make_folder)
             for entry in self.entries:
-                chunks = uploads.in_order(entry.open(0, None))
-                await uploads.write(self._session, f"{part}/{entry.name}", chunks)
+                await self._write(f"{part}/{entry.name}", entry)
             await self._session.soon(self._session.sftp.rename(part, self.final))
         except (asyncssh.SFTPError, HubError) as fault:
             with suppress(asyncssh.SFTPError):
@@ -264,6 +263,13 @@ class _Placing:
                 raise
             return found
         return True
+
+    async def _write(self, path: str, entry: Entry) -> None:
+        if uploads.fits(self._session, entry.size):
+            content = b"".join([chunk async for chunk in entry.open(0, None)])
+            await uploads.write_small(self._session, path, content)
+        else:
+            await uploads.write(self._session, path, uploads.in_order(entry.open(0, None)))
 
     async def _begun(self, part: str, begin: Callable[[str], Awaitable[None]]) -> None:
         """Perhaps this very attempt was begun before, and its end was forgotten: then it is begun again."""

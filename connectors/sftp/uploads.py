@@ -20,14 +20,16 @@ from connectors.sftp.sessions import Session
 from hub.domain.errors import HubError
 
 BLOCK = 128 * 1024
-"""Bytes of one request: what servers take at once, and small enough for one to show signs of life."""
-UNDER_WAY = 12
-"""Blocks of a file that were sent and not answered: enough to hide a round trip."""
+"""Bytes of one request at most: small enough for a server to show signs of life. Many take no more than 16 KB, and say
+so, or do not."""
+UNDER_WAY = 12 * BLOCK
+"""Bytes of a file that were sent and not answered: enough to hide a round trip."""
 
 
 async def write(session: Session, path: str, pieces: AsyncGenerator[tuple[int, bytes], None]) -> int:
     """Writes (place, bytes) to a file that is opened exclusively: one of this name can only be a mistake. Durable
     where the server can. Returns how many bytes it has; where several requests made it, the server was asked."""
+    block = min(BLOCK, session.sftp.limits.max_write_len)
     under_way: deque[asyncio.Task[int]] = deque()
     size = requests = 0
     async with _file(session, path, "xb") as handle:
@@ -35,11 +37,11 @@ async def write(session: Session, path: str, pieces: AsyncGenerator[tuple[int, b
             async with aclosing(pieces) as given:
                 async for place, piece in given:
                     size = max(size, place + len(piece))
-                    for start in range(0, len(piece), BLOCK):
+                    for start in range(0, len(piece), block):
                         requests += 1
-                        block = piece if len(piece) <= BLOCK else piece[start : start + BLOCK]
-                        under_way.append(asyncio.ensure_future(handle.write(block, place + start)))
-                        if len(under_way) >= UNDER_WAY:
+                        part = piece if len(piece) <= block else piece[start : start + block]
+                        under_way.append(asyncio.ensure_future(handle.write(part, place + start)))
+                        if len(under_way) * block >= UNDER_WAY:
                             await session.soon(under_way.popleft())
             while under_way:
                 await session.soon(under_way.popleft())
@@ -54,6 +56,19 @@ async def write(session: Session, path: str, pieces: AsyncGenerator[tuple[int, b
     return size
 
 
+async def write_small(session: Session, path: str, content: bytes) -> None:
+    """The same of what fits into one request: then it is as long as that was."""
+    async with _file(session, path, "xb") as handle:
+        if content:
+            await session.soon(handle.write(content, 0))
+        with suppress(asyncssh.SFTPOpUnsupported):
+            await session.soon(handle.fsync())
+
+
+def fits(session: Session, size: int) -> bool:
+    return size <= min(BLOCK, session.sftp.limits.max_write_len)
+
+
 async def in_order(chunks: AsyncIterator[bytes]) -> AsyncGenerator[tuple[int, bytes], None]:
     """Each chunk with its place."""
     place = 0
@@ -66,7 +81,7 @@ async def digest(session: Session, path: str) -> str:
     """Of a file that lies there: SHA-256, lower-case hex."""
     found = hashlib.sha256()
     async with _file(session, path, "rb") as handle:
-        while chunk := await session.soon(handle.read(BLOCK)):
+        while chunk := await session.soon(handle.read(min(BLOCK, session.sftp.limits.max_read_len))):
             found.update(cast(bytes, chunk))
     return found.hexdigest()
 
@@ -103,7 +118,8 @@ async def _read(session: Session, handle: asyncssh.SFTPClientFile, place: int, s
     """A server may give less at once than it was asked for."""
     found = b""
     while len(found) < size:
-        more = cast(bytes, await session.soon(handle.read(size - len(found), place + len(found))))
+        asked = min(size - len(found), session.sftp.limits.max_read_len)
+        more = cast(bytes, await session.soon(handle.read(asked, place + len(found))))
         if not more:
             break
         found += more
@@ -124,4 +140,5 @@ async def _file(session: Session, path: str, mode: str) -> AsyncIterator[asyncss
 
 
 async def _opened(session: Session, path: str, mode: str) -> asyncssh.SFTPClientFile:
-    return await session.sftp.open(path, mode)
+    # Requests are cut here, one by one: what the library cuts itself goes on when it is not waited for any more.
+    return await session.sftp.open(path, mode, block_size=0)

@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import getpass
-import os
-import pwd
-import shutil
 import socket
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from subprocess import DEVNULL, Popen
 
 import asyncssh
 import pytest
 
 from connectors.sftp import connector, folder_name, judge
+from connectors.sftp.judging import SizeDiffers
 from hub.domain.delivery import About, Deferred, Delivered, Refused
 from hub.domain.partner import Endpoint
-from hub.ports.connector import Connector, Parcel
+from hub.ports.connector import Connector, ForbiddenAddress
 from tests.connectors.partners import (
-    HERE,
     PASSWORD,
     SftpTown,
     names,
@@ -37,6 +32,13 @@ from tests.connectors.partners import (
 
 LIMIT = 1.5
 SFTP: Connector = connector(surroundings())
+
+
+@pytest.fixture(autouse=True)
+async def left_nowhere() -> AsyncIterator[None]:
+    """No connection outlives its test."""
+    yield
+    await SFTP.close()
 
 
 @pytest.fixture
@@ -62,6 +64,7 @@ def with_settings(endpoint: Endpoint, **settings: object) -> Endpoint:
         (ConnectionResetError(), Deferred("sftp.disconnected")),
         (socket.gaierror(), Deferred("sftp.host_unknown")),
         (OSError(errno.EHOSTUNREACH, "x"), Deferred("sftp.unreachable")),
+        (ForbiddenAddress(), Refused("sftp.address_forbidden", About.ENDPOINT)),
         (OSError(errno.EMFILE, "x"), Deferred("hub.exhausted", About.PARCEL)),
         (NotADirectoryError(), Refused("sftp.directory_missing", About.ENDPOINT)),
         (asyncssh.HostKeyNotVerifiable("x"), Refused("sftp.host_key_changed", About.ENDPOINT)),
@@ -79,6 +82,7 @@ def with_settings(endpoint: Endpoint, **settings: object) -> Endpoint:
         (asyncssh.SFTPInvalidFilename("x"), Refused("sftp.name_refused", About.PARCEL)),
         (asyncssh.SFTPNoSuchFile("x"), Deferred("sftp.folder_vanished", About.PARCEL)),
         (asyncssh.SFTPFailure("x"), Deferred("sftp.failure", About.PARCEL)),
+        (SizeDiffers(), Deferred("sftp.size_differs", About.PARCEL)),
         (asyncssh.SFTPError(4711, "x"), Deferred("sftp.failure", About.PARCEL)),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
@@ -255,120 +259,3 @@ async def test_a_cancelled_delivery_leaves_no_connection(town: SftpTown) -> None
         await task
     assert time.monotonic() - began < 2
     assert task.cancelled()
-
-
-# --- OpenSSH, the server most partners have -----------------------------------------------------------
-
-SSHD = "/usr/sbin/sshd"
-
-
-@dataclass
-class OpenSsh:
-    root: Path
-    endpoint: Endpoint
-
-    def names(self) -> list[str]:
-        return sorted(found.name for found in self.root.iterdir())
-
-
-@pytest.fixture
-def openssh(tmp_path: Path) -> Iterator[OpenSsh]:
-    if not os.path.exists(SSHD):
-        pytest.skip("no OpenSSH server here; run: make system")
-    if pwd.getpwuid(os.geteuid()).pw_shell.endswith(("nologin", "false")):
-        pytest.skip("an SSH server serves no account without a shell; run as another: su -s /bin/sh USER")
-    if os.geteuid() == 0:
-        # Where the server's unprivileged half is locked up; made at boot by the system's own service.
-        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
-    root = tmp_path / "depot"
-    root.mkdir()
-    login = asyncssh.generate_private_key("ssh-ed25519")
-    host_key = asyncssh.generate_private_key("ssh-ed25519")
-    (tmp_path / "host_key").write_bytes(host_key.export_private_key())
-    (tmp_path / "host_key").chmod(0o600)
-    (tmp_path / "authorized").write_bytes(login.export_public_key())
-    with socket.socket() as door:
-        door.bind((HERE, 0))
-        port = door.getsockname()[1]
-    (tmp_path / "sshd_config").write_text(
-        f"""
-        ListenAddress {HERE}:{port}
-        HostKey {tmp_path}/host_key
-        AuthorizedKeysFile {tmp_path}/authorized
-        PidFile none
-        StrictModes no
-        UsePAM no
-        PermitRootLogin prohibit-password
-        PasswordAuthentication no
-        KbdInteractiveAuthentication no
-        Subsystem sftp internal-sftp
-        ForceCommand internal-sftp
-        """
-    )
-    server = Popen([SSHD, "-D", "-e", "-f", str(tmp_path / "sshd_config")], stderr=DEVNULL)
-    try:
-        _await_door(port, server)
-        settings = {
-            "host": HERE,
-            "port": port,
-            "username": getpass.getuser(),
-            "directory": str(root),
-            "host_key": host_key.export_public_key().decode().strip(),
-        }
-        yield OpenSsh(root, Endpoint("sftp", settings, {"private_key": login.export_private_key().decode()}))
-    finally:
-        server.terminate()
-        server.wait(10)
-
-
-def _await_door(port: int, server: Popen[bytes]) -> None:
-    until = time.monotonic() + 10
-    while time.monotonic() < until and server.poll() is None:
-        with suppress(OSError), socket.create_connection((HERE, port), 1):
-            return
-        time.sleep(0.05)
-    raise AssertionError("sshd did not start")
-
-
-async def _deliver(openssh: OpenSsh, *parcels: Parcel) -> list[str]:
-    return names(await SFTP.deliver(openssh.endpoint, parcels, 10))
-
-
-async def test_openssh_takes_a_parcel_byte_for_byte_and_once(openssh: OpenSsh) -> None:
-    content = os.urandom(3_000_001)
-    parcel = some_parcel(some_file(0, "submission.json", b"{}"), some_file(1, "pièce 1.pdf", content))
-    assert await _deliver(openssh, parcel) == ["Delivered"]
-    assert await _deliver(openssh, tried_again(parcel)) == ["Delivered"]
-    assert openssh.names() == [folder_name(parcel)]
-    folder = openssh.root / folder_name(parcel)
-    assert (folder / "pièce 1.pdf").read_bytes() == content
-    assert (folder / "submission.json").read_bytes() == b"{}"
-
-
-async def test_openssh_takes_a_page_of_parcels(openssh: OpenSsh) -> None:
-    parcels = [some_parcel() for _ in range(30)]
-    assert await _deliver(openssh, *parcels) == ["Delivered"] * 30
-    assert openssh.names() == sorted(folder_name(parcel) for parcel in parcels)
-
-
-async def test_openssh_overwrites_nothing(openssh: OpenSsh) -> None:
-    parcel = some_parcel()
-    (openssh.root / folder_name(parcel)).mkdir()
-    outcomes = await SFTP.deliver(openssh.endpoint, [parcel], 10)
-    assert outcomes == [Refused("sftp.conflict", About.PARCEL)]
-    assert list((openssh.root / folder_name(parcel)).iterdir()) == []
-
-
-async def test_openssh_is_cleared_of_what_older_attempts_left(openssh: OpenSsh) -> None:
-    parcel = some_parcel()
-    left = openssh.root / f".{parcel.attempt.delivery}.1.1.part"
-    left.mkdir()
-    (left / "half").write_bytes(b"ha")
-    assert await _deliver(openssh, tried_again(parcel)) == ["Delivered"]
-    assert openssh.names() == [folder_name(parcel)]
-
-
-async def test_openssh_tells_a_missing_directory(openssh: OpenSsh) -> None:
-    shutil.rmtree(openssh.root)
-    outcomes = await SFTP.deliver(openssh.endpoint, [some_parcel()], 10)
-    assert outcomes == [Refused("sftp.directory_missing", About.ENDPOINT)]
