@@ -122,7 +122,7 @@ async def _round(
     refusals: list[aiosmtplib.SMTPRecipientRefused] = []
     for place in places:
         try:
-            await smtp.rcpt(_in_ascii(target.recipients[place - 1]), options=wishes, encoding=encoding)
+            await smtp.rcpt(target.recipients[place - 1], options=wishes, encoding=encoding)
         except aiosmtplib.SMTPRecipientRefused as refusal:
             refusals.append(refusal)
         else:
@@ -132,17 +132,6 @@ async def _round(
     response = await _content(smtp, mail.content, limit)
     told = [f"{refusal.code} {refusal.message}" for refusal in refusals]
     return taken, "\n".join((*told, response))
-
-
-def _in_ascii(address: str) -> str:
-    """With its domain as name servers know it."""
-    local, _, domain = address.rpartition("@")
-    if domain.isascii():
-        return address
-    try:
-        return f"{local}@{domain.encode('idna').decode()}"
-    except UnicodeError:
-        return address
 
 
 async def _content(smtp: SMTP, content: bytes, limit: float) -> str:

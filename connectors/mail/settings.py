@@ -93,6 +93,7 @@ FIELDS = (
     Field(
         "sender",
         FieldKind.MAIL,
+        pattern="[!-~]+",
         fr="Adresse d'expédition ; sans indication, celle de la plateforme.",
         en="Address the mails come from; where it is not said, the hub's own.",
     ),
@@ -157,14 +158,22 @@ def read(endpoint: Endpoint, relay: Relay | None) -> tuple[Target, Sequence[str]
         reading.wrong("tls", "must not be none when there is a password to send")
     if server.ca is not None and trust(server.ca) is None:
         reading.wrong("ca", "must be certificates in PEM")
-    target = Target(
-        server, sender, reading.texts("recipients"), reading.text("mode"), reading.number("max_size")
-    )
+    recipients = tuple(map(_with_ascii_domain, reading.texts("recipients")))
+    target = Target(server, sender, recipients, reading.text("mode"), reading.number("max_size"))
     if len({address.casefold() for address in target.recipients}) < len(target.recipients):
         reading.wrong("recipients", "must be different from each other")
     if target.mode == "attachments" and reading.text("frequency") != Frequency.UNIT:
         reading.wrong("mode", "must be reference or links where several parcels go in one mail")
     return target, reading.flaws
+
+
+def _with_ascii_domain(address: str) -> str:
+    """As name servers know the domain: so only a name before the @ asks a server for more than ASCII."""
+    local, _, domain = address.rpartition("@")
+    try:
+        return f"{local}@{domain.encode('idna').decode()}"
+    except UnicodeError:
+        return address
 
 
 def _own_server(reading: Reading, sender: str) -> Server:

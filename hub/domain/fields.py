@@ -43,7 +43,8 @@ class FieldKind(StrEnum):
     """A name or an address, without a port."""
 
 
-_ADDRESS = r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9.-]+"
+# With letters beyond ASCII, for servers that take such addresses (RFC 6531).
+_ADDRESS = r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~\u00A1-\uFFEF-]+@[A-Za-z0-9.\u00A1-\uFFEF-]+"
 PATTERNS: Mapping[FieldKind, str] = {
     FieldKind.URL: r"https?://[!-~]+",
     FieldKind.MAIL: _ADDRESS,

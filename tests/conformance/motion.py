@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from types import MappingProxyType
 from uuid import UUID
 
 from hub.adapters.postgres.database import Database
@@ -33,7 +34,7 @@ async def plant(
     channel: str = "sftp",
     *,
     mailbox: bool = False,
-    **settings: object,
+    settings: Mapping[str, object] = MappingProxyType({}),
 ) -> list[UUID]:
     """Accept these submissions and register a delivery of each for each of these partners, whose channel is
     `channel`, with these settings. The deliveries' names, by submission, then partner."""

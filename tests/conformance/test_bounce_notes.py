@@ -53,7 +53,8 @@ def bounces(database: Database) -> PostgresBounces:
 
 
 async def put(database: Database, *numbers: int, frequency: str = "unit") -> list[UUID]:
-    return await plant(database, numbers, channel="mail", recipients=ADDRESSES, frequency=frequency)
+    settings = {"recipients": ADDRESSES, "frequency": frequency}
+    return await plant(database, numbers, channel="mail", settings=settings)
 
 
 def arrived(attempt: Attempt, *places: int, mail: UUID | None = None) -> Conclusion:
@@ -72,7 +73,7 @@ async def back(
 ) -> BounceEffect:
     def address_of(addresses: Sequence[str]) -> str | None:
         assert addresses == ADDRESSES
-        return addresses[place - 1]
+        return ADDRESSES[place - 1]
 
     return await bounces.note(Return(mail, sending, place, b"tag."), status, address_of)
 

@@ -46,7 +46,7 @@ async def lanes(database: Database) -> AsyncIterator[PostgresLanes]:
 
 async def put(database: Database, *numbers: int) -> list[UUID]:
     """Deliveries for the one partner, whose settings stay as they are."""
-    return await plant(database, numbers, channel="mail", frequency="daily")
+    return await plant(database, numbers, channel="mail", settings={"frequency": "daily"})
 
 
 async def take_issue(

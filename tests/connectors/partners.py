@@ -146,7 +146,15 @@ class SftpTown:
     room: int | None = None
     """Bytes that are left on its disk, as it says; None: as it is."""
     cut_after_rename: bool = False
+    overwrites: bool = False
+    """Its rename puts a file over another, and it has no hard links."""
+    swallows: int = 0
+    """Bytes at the end of each block that it takes and forgets."""
+    deaf: bool = False
+    """It says nothing any more, on connections that it has."""
     connections: int = 0
+    guests: list[asyncssh.SSHServerConnection] = field(default_factory=list)
+    """The connections that are open."""
     written: int = 0
     appeared: list[dict[str, int]] = field(default_factory=list)
     """The sizes of the files in each folder, at the moment it became visible."""
@@ -186,7 +194,8 @@ class SftpTown:
 
 
 @asynccontextmanager
-async def sftp_town(root: Path) -> AsyncIterator[SftpTown]:
+async def sftp_town(root: Path, **options: Any) -> AsyncIterator[SftpTown]:
+    """`options` are the server library's."""
     login = asyncssh.generate_private_key("ssh-ed25519")
     host_key = asyncssh.generate_private_key("ssh-ed25519")
     town = SftpTown(root, 0, host_key, login)
@@ -209,7 +218,17 @@ async def sftp_town(root: Path) -> AsyncIterator[SftpTown]:
             await asyncio.sleep(town.pause)
             if town.fault is not None:
                 raise town.fault
-            return cast(int, super().write(file_obj, offset, data))
+            return cast(int, super().write(file_obj, offset, data[: len(data) - town.swallows]))
+
+        async def stat(self, path: bytes) -> asyncssh.SFTPAttrs:
+            if town.deaf and self.connection in town.guests[:1]:
+                await asyncio.Event().wait()
+            return asyncssh.SFTPAttrs.from_local(cast(os.stat_result, super().stat(path)))
+
+        def link(self, oldpath: bytes, newpath: bytes) -> None:
+            if town.overwrites:
+                raise asyncssh.SFTPOpUnsupported("these words must go nowhere")
+            super().link(oldpath, newpath)
 
         def statvfs(self, path: bytes) -> asyncssh.SFTPVFSAttrs:
             told = cast(os.statvfs_result, super().statvfs(path))
@@ -219,8 +238,13 @@ async def sftp_town(root: Path) -> AsyncIterator[SftpTown]:
             return attributes
 
         def rename(self, oldpath: bytes, newpath: bytes) -> None:
-            super().rename(oldpath, newpath)
-            if not newpath.rpartition(b"/")[2].startswith(b"."):
+            if town.overwrites:
+                os.replace(self.map_path(oldpath), self.map_path(newpath))
+            else:
+                super().rename(oldpath, newpath)
+            if Path(self.map_path(newpath).decode()).is_dir() and not newpath.rpartition(b"/")[2].startswith(
+                b"."
+            ):
                 folder = Path(self.map_path(newpath).decode())
                 town.appeared.append({file.name: file.stat().st_size for file in folder.iterdir()})
             if town.cut_after_rename:
@@ -229,6 +253,11 @@ async def sftp_town(root: Path) -> AsyncIterator[SftpTown]:
     class Gate(asyncssh.SSHServer):
         def connection_made(self, connection: asyncssh.SSHServerConnection) -> None:
             town.connections += 1
+            town.guests.append(connection)
+            self.guest = connection
+
+        def connection_lost(self, fault: Exception | None) -> None:
+            town.guests.remove(self.guest)
 
         def password_auth_supported(self) -> bool:
             return True
@@ -246,6 +275,7 @@ async def sftp_town(root: Path) -> AsyncIterator[SftpTown]:
         authorized_client_keys=str(authorized),
         sftp_factory=Inbox,
         config=None,
+        **options,
     )
     town.port = server.get_port()
     try:
@@ -269,6 +299,12 @@ class MailTown:
     conversations: list[asyncio.BaseTransport] = field(default_factory=list)
     refusals: dict[str, str] = field(default_factory=dict)
     content_answer: str = "250 OK"
+    pause: float = 0
+    """Seconds before each mail is taken."""
+    deaf: bool = False
+    """Nothing more is answered."""
+    breaks_after: int | None = None
+    """Mails after which each further one breaks the connection; None: never."""
 
     @property
     def endpoint(self) -> Endpoint:
@@ -313,7 +349,8 @@ class MailTown:
         self, server: SMTP, session: Session, envelope: Envelope
     ) -> str:
         content = cast(bytes, envelope.original_content)
-        if self.breaking:
+        await asyncio.sleep(self.pause)
+        if self.breaking or (self.breaks_after is not None and len(self.mails) >= self.breaks_after):
             cast(asyncio.Transport, server.transport).abort()
             return "250 OK"
         if self.mute:
@@ -339,6 +376,7 @@ async def mail_town(
     ca: str | None = None,
     largest: int = 1 << 25,
     password: str | None = None,
+    utf8: bool = False,
 ) -> AsyncIterator[MailTown]:
     town = MailTown(0, tls, ca)
     loop = asyncio.get_running_loop()
@@ -347,6 +385,10 @@ async def mail_town(
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
             town.conversations.append(transport)
             super().connection_made(transport)
+
+        def data_received(self, data: bytes) -> None:
+            if not town.deaf:
+                super().data_received(data)
 
     server = await loop.create_server(
         lambda: cast(
@@ -357,6 +399,7 @@ async def mail_town(
                 hostname="mairie.test",
                 tls_context=context if tls == "starttls" else None,
                 data_size_limit=largest,
+                enable_SMTPUTF8=utf8,
                 auth_required=password is not None,
                 authenticator=lambda server, session, envelope, mechanism, login: AuthResult(
                     success=cast(LoginPassword, login).password == (password or "").encode(),

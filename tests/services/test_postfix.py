@@ -155,7 +155,7 @@ class Bare(ParcelRoom):
             claim.kind, claim.revision, claim.received_at, files,
         )  # fmt: skip
 
-    def seal_answer(self, claim: Claim, answer: bytes) -> bytes:
+    def seal_answer(self, claim: Claim, answer: bytes | None) -> bytes | None:
         return b"sealed"
 
 
@@ -209,7 +209,7 @@ async def put(
     database: Database, server: Postfix, numbers: Sequence[int], *names: str, **more: object
 ) -> list[UUID]:
     target = endpoint(server, *names, **more)
-    return await plant(database, numbers, channel="mail", **target.settings)
+    return await plant(database, numbers, channel="mail", settings=target.settings)
 
 
 async def test_what_postfix_gives_back_from_every_address_is_parked(
