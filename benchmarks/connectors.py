@@ -10,18 +10,19 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import asyncssh
 import uvloop
 
+from benchmarks import mails
 from benchmarks.rows import Row, at_least, at_most, measured, run
+from benchmarks.turns import in_turn
 from connectors import sftp
 from connectors.layouts import LAYOUTS, Origin, packed
 from hub.adapters.keys.local import LocalKeyring
@@ -31,6 +32,7 @@ from hub.domain.partner import Endpoint
 from hub.ports.connector import Connector, Parcel, ParcelFile
 from tests.connectors.openssh import HERE, OpenSsh, openssh
 from tests.connectors.partners import some_file, some_parcel, surroundings
+from tests.postfix import postfix
 
 GIGABYTE = 1_000_000_000
 PAGE = 20
@@ -41,9 +43,6 @@ SMALL = (3_000, 20_000)
 _MEMORY = Path("/dev/shm")  # noqa: S108
 _LIMIT = 60.0
 
-Turn = Callable[[], Awaitable[float]]
-"""Seconds it took."""
-
 
 def measure(short: bool) -> list[Row]:
     rows: list[Row] = []
@@ -52,17 +51,9 @@ def measure(short: bool) -> list[Row]:
             rows += uvloop.run(_sftp_parcels(server, short))
             rows += uvloop.run(_sftp_gigabyte(server, Path(folder), short))
         rows += uvloop.run(_zip(Path(folder)))
-    # The part of mail comes here: a function like those above.
+    with postfix() as mail_server:
+        rows += uvloop.run(mails.measure(mail_server, short))
     return rows
-
-
-async def _in_turn(turns: int, *contenders: Turn) -> Sequence[float]:
-    """The median of each, taken in turn."""
-    took: list[list[float]] = [[] for _ in contenders]
-    for _ in range(turns):
-        for place, contender in enumerate(contenders):
-            took[place].append(await contender())
-    return [statistics.median(times) for times in took]
 
 
 # --- parcels ------------------------------------------------------------------------------------------
@@ -86,7 +77,7 @@ async def _sftp_parcels(server: OpenSsh, short: bool) -> list[Row]:
         async def careless() -> float:
             return await _looped(client, bare_folder, contents, parcels, durable=False)
 
-        mine, floor, plain = await _in_turn(3 if short else 7, ours, bare, careless)
+        mine, floor, plain = await in_turn(3 if short else 7, ours, bare, careless)
     await connector.close()
     return [
         measured(
@@ -204,7 +195,7 @@ async def _sftp_gigabyte(server: OpenSsh, folder: Path, short: bool) -> list[Row
             _empty(target)
             return took
 
-        mine, floor, openssh_client = await _in_turn(1 if short else 3, ours, bare, theirs)
+        mine, floor, openssh_client = await in_turn(1 if short else 3, ours, bare, theirs)
     await connector.close()
     plain.unlink()
     return [
