@@ -21,6 +21,7 @@ from hub.domain.reports import (
     LONGEST_FILE_NAME,
     LONGEST_MESSAGE,
     LONGEST_REFERENCE,
+    MOST_EVENTS,
     Declined,
     NotTaken,
     Report,
@@ -148,12 +149,14 @@ def saying(report: Report, file: KeptFile | None) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class CaseStanding:
-    """How the delivery of a report stands, under its lock. `event`: that its case status came from."""
+    """How the delivery of a report stands, under its lock. `event`: that its case status came from; `events`: how many
+    it has."""
 
     state: State
     case: Case
     event: UUID | None
     purged: bool = False
+    events: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +212,9 @@ def judge(
         return Declined(NotTaken.CONFLICT, flaw)
     if standing.purged:
         return Declined(NotTaken.CONFLICT, PURGED)
+    if standing.events >= MOST_EVENTS:
+        flaw = Flaw("", "too_many", f"of one delivery, at most {MOST_EVENTS} events are kept")
+        return Declined(NotTaken.CONFLICT, flaw)
     status = new.status
     if status is case.status and not new.by_itself and standing.event is not None:
         # It repeats what its case is. A message of its own is not lost: it is an event that changes nothing.
@@ -228,6 +234,7 @@ def judge(
 
 
 PURGED = Flaw("", "purged", "what was delivered is purged: nothing can be said of it any more")
+UNREADABLE = Flaw("", "unreadable", "what was delivered cannot be opened any more; the hub's operator knows")
 
 
 def _forbidden(status: CaseStatus, following: Collection[CaseStatus]) -> Flaw:

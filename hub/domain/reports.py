@@ -16,6 +16,8 @@ from hub.domain.errors import Flaw
 LONGEST_MESSAGE = 1000
 LONGEST_REFERENCE = 100
 LONGEST_FILE_NAME = 255
+MOST_EVENTS = 1000
+"""Of one delivery."""
 
 
 class Way(StrEnum):

@@ -82,6 +82,10 @@ class Events(Protocol):
         """None also for another sender's."""
         ...
 
+    async def shown(self, events: Sequence[Event], reader: str) -> None:
+        """These are read: a line of the journal for each that was not before."""
+        ...
+
     async def fetched(self, event: Event, reader: str, what: str) -> None:
         """Its file is read: a line of the journal. `what`: the range, never a name."""
         ...

@@ -18,10 +18,11 @@ from uuid import UUID
 import structlog
 
 from hub.domain.cases import USUAL, Case, CaseMoves, CaseStatus, allowed
-from hub.domain.errors import Flaw, HubError, Invalid
+from hub.domain.errors import Flaw, HubError, Invalid, Tampered
 from hub.domain.events import (
     NO_LONGER,
     PURGED,
+    UNREADABLE,
     KeptFile,
     NewEvent,
     flaws_of,
@@ -144,7 +145,12 @@ class ReportRoom:
         about: Reported,
         content: AsyncIterator[bytes] | None,
     ) -> None:
-        key = self._keyring.unwrap(about.wrapped_key)
+        try:
+            key = self._keyring.unwrap(about.wrapped_key)
+        except Tampered:
+            log.error("report.unreadable", delivery=str(report.delivery))
+            received.answers[place] = Declined(NotTaken.CONFLICT, UNREADABLE)
+            return
         file: KeptFile | None = None
         if report.file is not None:
             if content is None:

@@ -100,6 +100,13 @@ async def test_what_a_partner_reports_its_sender_reads_once_and_in_order(world: 
     assert [one["id"] for one in told] == [first.json["event"], done.json["event"]]
     assert told[1]["number"] == told[0]["number"] + 1
     assert [one["number"] for one in await events(world, since=told[0]["number"])] == [told[1]["number"]]
+    # Who read what is in the journal, once.
+    lines = await rows(
+        world.database,
+        "SELECT actor FROM journal WHERE event = 'event.shown' AND delivery = $1",
+        UUID(delivery),
+    )
+    assert [line["actor"] for line in lines] == [f"sender:{SENDER}"] * 2
 
 
 async def test_whoever_works_on_a_parcel_has_it(world: World) -> None:

@@ -151,7 +151,7 @@ async def declare(world: World, server: OpenSsh, desk: Desk) -> None:
         ),
     ]
     await PostgresPartners(world.database).keep([EndpointRoom(KEYRING).seal(one) for one in partners])
-    for name, who in (("annecy", ANNECY), ("marignier", MARIGNIER)):
+    for name, who in (("annecy", ANNECY), ("desk", DESK)):
         world.tokens[name] = await world.rooms.tokens.create(PartnerIdentity(who), timedelta(hours=1))
 
 
@@ -166,14 +166,19 @@ async def deliveries(world: World) -> dict[Subscriber, str]:
     return found
 
 
+@asynccontextmanager
+async def visiting(world: World, who: str) -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as browser:
+        code = {"code": world.tokens[who]}
+        async with browser.post(f"{world.url}/boite/connexion", data=code) as entered:
+            assert entered.status == 200, await entered.text()
+        yield browser
+
+
 async def by_page(world: World, delivery: str) -> None:
     """As an agent does it in a browser."""
-    async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as browser:
+    async with visiting(world, "bonneville") as browser:
         page = f"{world.url}/boite/plis/{delivery}"
-        async with browser.post(
-            f"{world.url}/boite/connexion", data={"code": world.tokens["bonneville"]}
-        ) as one:
-            assert one.status == 200, await one.text()
         async with browser.get(page) as shown:
             key = re.search(r'name="cle" value="([0-9a-f]+)"', await shown.text())
         assert key is not None
@@ -245,4 +250,11 @@ async def test_three_town_halls_say_done_in_three_ways_each_twice_and_their_send
         assert {one["kind"] for one in shown["deliveries"]} == {"submission"}
         seen = (await world.call("GET", f"/v1/submissions/{told[0]['submission']}", "operator")).json
         assert sorted(one["kind"] for one in seen["deliveries"]) == ["news", "submission", "submission"]
+        # And whoever looks into the mailbox of the sender's endpoint can read there what was sent.
+        async with (
+            visiting(world, "desk") as browser,
+            browser.get(f"{world.url}/boite/plis/{told[2]['id']}") as page,
+        ):
+            assert page.status == 200
+            assert "Fait." in await page.text()
         await assert_sound(world.database)

@@ -226,6 +226,14 @@ def test_what_is_no_longer_its_partner_s_takes_no_report(state: State) -> None:
     assert (verdict.why, verdict.flaw.rule) == (NotTaken.CONFLICT, state.value)
 
 
+def test_nobody_fills_the_store_with_what_it_says_of_one_delivery() -> None:
+    told = Told()
+    told.standing = replace(told.standing, events=1000)
+    verdict = told.say(DONE)
+    assert isinstance(verdict, Declined)
+    assert verdict.flaw.rule == "too_many"
+
+
 def test_what_could_not_be_taken_in_and_a_message_acknowledge_nothing() -> None:
     told = Told(State.DELIVERED)
     for verdict in (told.say(message="Où est-il ?"), told.say(CaseStatus.SI_INTG_ERROR)):

@@ -14,12 +14,13 @@ from uuid import UUID
 
 import asyncpg
 
+from hub.adapters.postgres.cases import MOVED_AWAY, OWN_CASES, case_from, reported_from
 from hub.adapters.postgres.database import Connection, Database
 from hub.adapters.postgres.event_rows import EVENTS, event_from
 from hub.adapters.postgres.rows import JournalEntry, write_journal
 from hub.adapters.postgres.sender_news import Pushed, lock_endpoints, plan_news
 from hub.adapters.postgres.slips import Moved
-from hub.domain.cases import UNTOUCHED, Case, CaseMoves, CaseStatus
+from hub.domain.cases import CaseMoves, CaseStatus
 from hub.domain.errors import Flaw
 from hub.domain.events import Again, CaseStanding, Judgement, Keep, NewEvent, judge, names_of
 from hub.domain.identity import Subscriber
@@ -36,15 +37,15 @@ class PostgresEvents:
 
     async def reported(self, subscriber: Subscriber, deliveries: Sequence[UUID]) -> Mapping[UUID, Reported]:
         async def work(connection: Connection) -> Mapping[UUID, Reported]:
-            rows = await connection.fetch(_OWN, list(deliveries), str(subscriber))
-            return {row["id"]: _reported(row) for row in rows}
+            rows = await connection.fetch(OWN_CASES, list(deliveries), str(subscriber))
+            return {row["id"]: reported_from(row) for row in rows}
 
         return await self._database.once(work)
 
     async def moved_away(self, subscriber: Subscriber, deliveries: Sequence[UUID]) -> set[UUID]:
         async def work(connection: Connection) -> set[UUID]:
             return {
-                row["id"] for row in await connection.fetch(_MOVED_AWAY, list(deliveries), str(subscriber))
+                row["id"] for row in await connection.fetch(MOVED_AWAY, list(deliveries), str(subscriber))
             }
 
         return await self._database.once(work)
@@ -64,7 +65,9 @@ class PostgresEvents:
             endpoints = await lock_endpoints(connection, names)
             await connection.execute(_LOCK, names)
             # A statement of its own: the one that locks may have waited, and would see the cases as they were before.
-            rows = {row["id"]: _Row.of(row) for row in await connection.fetch(_OWN, names, str(subscriber))}
+            rows = {
+                row["id"]: _Row.of(row) for row in await connection.fetch(OWN_CASES, names, str(subscriber))
+            }
             judged = await _judge(connection, new, rows, moves, subscriber)
             kept = await _number(connection, judged, rows)
             await _insert(connection, kept, rows, subscriber, edition)
@@ -92,6 +95,23 @@ class PostgresEvents:
 
         return await self._database.once(work)
 
+    async def shown(self, events: Sequence[Event], reader: str) -> None:
+        if not events:
+            return
+
+        async def work(connection: Connection) -> None:
+            fresh = {row["id"] for row in await connection.fetch(_SHOWN, [event.id for event in events])}
+            lines = [
+                JournalEntry(
+                    "event.shown", one.submission, one.delivery, actor=reader, detail=f"event {one.id}"
+                )
+                for one in events
+                if one.id in fresh
+            ]
+            await write_journal(connection, lines)
+
+        await self._database.run(work)
+
     async def fetched(self, event: Event, reader: str, what: str) -> None:
         async def work(connection: Connection) -> None:
             detail = f"event {event.id}{what and f', {what}'}"
@@ -117,7 +137,9 @@ class _Row:
     @classmethod
     def of(cls, row: asyncpg.Record) -> _Row:
         state = State(row["state"])
-        standing = CaseStanding(state, _case(row), row["event"], purged=row["wrapped"] is None)
+        standing = CaseStanding(
+            state, case_from(row), row["event"], purged=row["wrapped"] is None, events=row["events"]
+        )
         return cls(row["submission"], row["sender"], row["procedure"], state, row["attempt"], standing)
 
 
@@ -159,6 +181,7 @@ async def _judge(
             fresh[verdict.event] = one.digest
             row.standing = replace(
                 row.standing,
+                events=row.standing.events + 1,
                 case=verdict.case,
                 event=row.standing.event if verdict.case == row.standing.case else verdict.event,
                 state=move(row.standing.state, State.ACKNOWLEDGED)
@@ -305,47 +328,9 @@ async def _answers(
     return answers
 
 
-def _case(row: asyncpg.Record) -> Case:
-    if row["case_status"] is None:
-        return UNTOUCHED
-    return Case(
-        CaseStatus(row["case_status"]),
-        row["case_number"],
-        CaseStatus(row["case_before"]),
-        row["case_changed_at"],
-        Subscriber.parse(row["case_subscriber"]),
-    )
-
-
-def _reported(row: asyncpg.Record) -> Reported:
-    return Reported(row["id"], row["procedure"], State(row["state"]), row["wrapped"] or b"", _case(row))
-
-
 # --- statements ---------------------------------------------------------------------------------------
 
-_OWN = """
-    SELECT delivery.id, delivery.submission, delivery.procedure, delivery.state, delivery.attempt,
-           submission.sender, submission_key.wrapped, delivery_case.event,
-           delivery_case.status AS case_status, delivery_case.number AS case_number,
-           delivery_case.before AS case_before, delivery_case.changed_at AS case_changed_at,
-           delivery_case.subscriber AS case_subscriber
-    FROM delivery
-    JOIN submission ON submission.id = delivery.submission
-    LEFT JOIN submission_key ON submission_key.submission = delivery.submission
-    LEFT JOIN delivery_case ON delivery_case.delivery = delivery.id
-    WHERE delivery.id = ANY($1::uuid[]) AND delivery.kind = 'submission'
-      AND successor_in_force(delivery.subscriber) = $2
-"""
-
 _LOCK = "SELECT FROM delivery WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE"
-
-_MOVED_AWAY = """
-    SELECT id FROM delivery
-    WHERE id = ANY($1::uuid[]) AND successor_in_force(subscriber) <> $2 AND (
-        subscriber = $2
-        OR EXISTS (SELECT FROM moved WHERE moved.delivery = delivery.id AND moved.subscriber = $2)
-    )
-"""
 
 _KNOWN = "SELECT id, digest FROM event WHERE id = ANY($1::uuid[]) AND delivery = $2"
 
@@ -379,6 +364,15 @@ _ACKNOWLEDGE = """
     UPDATE delivery
     SET state = $2, due_at = NULL, cause = NULL, withdrawing = NULL, changed_at = clock_timestamp()
     WHERE id = ANY($1::uuid[])
+"""
+
+# Whoever reads again has nothing written, and takes no lock.
+_SHOWN = """
+    WITH fresh AS MATERIALIZED (
+        SELECT id FROM event WHERE id = ANY($1::uuid[]) AND shown_at IS NULL ORDER BY id FOR UPDATE
+    )
+    UPDATE event SET shown_at = clock_timestamp() FROM fresh WHERE event.id = fresh.id
+    RETURNING event.id
 """
 
 _SINCE = f"{EVENTS} WHERE event.sender = $1 AND event.number > $2 ORDER BY event.number LIMIT $3"

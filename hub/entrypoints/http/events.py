@@ -235,8 +235,11 @@ async def get_events(sender: Sender, rooms: InRooms, query: Annotated[told.Event
     """What partners said of this sender's submissions, above `since`, each once and in order. Numbers have no gap: who
     knows all up to the highest misses nothing."""
     found = await rooms.events.since(sender.sender, query.since, query.limit)
+    items = [_event(rooms, event) for event in found]
+    # Who read what is written before anything leaves.
+    await rooms.events.shown([event for event in found if event.wrapped_key], f"sender:{sender.sender}")
     answer = told.EventsAnswer(
-        items=[_event(rooms, event) for event in found],
+        items=items,
         next=found[-1].number if len(found) == query.limit else None,
     )
     return Response(answer.model_dump_json(), media_type=JSON)
@@ -274,7 +277,7 @@ def _event(rooms: Rooms, event: Event) -> told.EventAnswer:
             size=file.size,
             sha256=file.sha256,
         ),
-        purged=opened is None,
+        purged=not event.wrapped_key,
     )
 
 

@@ -23,6 +23,7 @@ CREATE TABLE event (
     location   text,                           -- of the file, in the attachment store
     size       bigint,
     at         timestamptz NOT NULL DEFAULT clock_timestamp(),
+    shown_at   timestamptz,                    -- when its sender first read it
     UNIQUE (sender, number)
 );
 CREATE INDEX event_delivery ON event (delivery, number);

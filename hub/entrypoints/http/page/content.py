@@ -46,8 +46,10 @@ class Shown:
 
 
 def read(description: bytes) -> Shown:
-    """Of a parcel's `submission.json`."""
+    """Of a parcel's `submission.json`; any other description is shown as it stands."""
     told = json.loads(description)
+    if "facts" not in told:
+        told = {"applicant": None, "facts": {}, "content": told}
     room = _Room(_MOST_LINES)
     applicant = tuple(
         Line(label, _text(told["applicant"][name]))
@@ -87,7 +89,8 @@ def _line(label: str, value: Any, room: _Room, depth: int) -> Line:
     if not value:
         return Line(label, "–")
     if depth == _DEEPEST:
-        return Line(label, _text(json.dumps(value, ensure_ascii=False), room))
+        room.cut = True
+        return Line(label, "…")
     if isinstance(value, dict):
         return Line(label, under=_lines(value, room, depth + 1))
     return Line(label, under=_lines({str(place): one for place, one in enumerate(value, 1)}, room, depth + 1))
