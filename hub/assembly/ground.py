@@ -31,7 +31,7 @@ from hub.adapters.postgres.wrapped_keys import PostgresWrappedKeys
 from hub.adapters.rules.declared import remembering
 from hub.adapters.rules.territory import read_territory
 from hub.adapters.system.closing import read_closing
-from hub.assembly.files import checks, declared_rules
+from hub.assembly.files import channel_fields, checks, declared_rules
 from hub.assembly.mail import relay
 from hub.domain.errors import RuleBookError, SettingsError, Tampered, UnknownKey
 from hub.domain.review import Finding
@@ -148,6 +148,7 @@ class Ground:
             read=self.read,
             write=_wish_items,
             checks=checks(relay(self.settings)),
+            fields=channel_fields(),
             lead=timedelta(seconds=self.settings.rules_lead),
         )
 

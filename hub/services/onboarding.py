@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from hub.domain.errors import RuleBookError, Superseded
+from hub.domain.fields import Field, masked
 from hub.domain.identity import Subscriber
 from hub.domain.partner import MAILBOX, Endpoint, Partner
 from hub.domain.rule_book import RuleBook
@@ -66,7 +67,8 @@ class Exported:
 
 class OnboardingRoom:
     """`read` says what a change makes of a rule book, `write` how the store keeps subscriptions and
-    successions (see `hub.wire`); `checks` know which settings a channel takes."""
+    successions (see `hub.wire`); `checks` know which settings a channel takes, `fields` which of
+    them may be shown."""
 
     def __init__(
         self,
@@ -77,6 +79,7 @@ class OnboardingRoom:
         read: Read,
         write: Write,
         checks: Checks,
+        fields: Mapping[str, Sequence[Field]],
         lead: timedelta,
     ) -> None:
         self._partners = partners
@@ -85,6 +88,7 @@ class OnboardingRoom:
         self._read = read
         self._write = write
         self._checks = checks
+        self._fields = fields
         self._lead = lead
 
     async def plan(self, listing: Listing, procedures: Collection[str] = ()) -> ImportPlan:
@@ -213,10 +217,21 @@ class OnboardingRoom:
             mailbox = Partner(subscriber, str(subscriber), Endpoint(MAILBOX, {}))
             known[subscriber] = (mailbox, None, None)
         return Exported(
-            tuple(known[subscriber] for subscriber in sorted(known)),
+            tuple(self._shown(known[subscriber]) for subscriber in sorted(known)),
             {subscriber: tuple(those) for subscriber, those in subscriptions.items()},
             tuple(book.successions[former] for former in sorted(book.successions)),
         )
+
+    def _shown(self, kept: KeptPartner) -> KeptPartner:
+        """As it may be told: what its channel calls a secret today may stand among settings of before."""
+        partner, secrets, key = kept
+        fields = self._fields.get(partner.endpoint.channel)
+        if fields is None:
+            return kept
+        settings = masked(fields, partner.endpoint.settings)
+        if settings == partner.endpoint.settings:
+            return kept
+        return replace(partner, endpoint=Endpoint(partner.endpoint.channel, settings)), secrets, key
 
     async def _amend(
         self,

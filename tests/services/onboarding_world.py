@@ -23,6 +23,7 @@ from hub.adapters.postgres.database import Database
 from hub.adapters.postgres.partners import PostgresPartners
 from hub.adapters.postgres.rule_books import PostgresRuleBooks
 from hub.adapters.system.outgoing import GuardedOutgoing
+from hub.assembly.files import channel_fields
 from hub.domain.identity import Subscriber
 from hub.domain.partner import made_up_siret
 from hub.domain.rule_book import RuleBook
@@ -113,7 +114,14 @@ class Onboarding:
         cls, partners: Partners, editions: RuleBooks, endpoints: EndpointRoom, folder: Path
     ) -> Onboarding:
         room = OnboardingRoom(
-            partners, editions, endpoints, read=read, write=write, checks=CHECKS, lead=timedelta(0)
+            partners,
+            editions,
+            endpoints,
+            read=read,
+            write=write,
+            checks=CHECKS,
+            fields=channel_fields(),
+            lead=timedelta(0),
         )
         return cls(room, partners, editions, endpoints, folder)
 

@@ -16,6 +16,7 @@ from hub.adapters.partners.written import ExportForm
 from hub.adapters.postgres.database import Database
 from hub.adapters.postgres.rule_books import PostgresRuleBooks
 from hub.domain.errors import RuleBookError, Superseded
+from hub.domain.partner import Endpoint, Partner
 from hub.domain.rules import SubscriptionState, Succession
 from hub.ports.partners import KeptPartner
 from hub.services.endpoints import EndpointRoom
@@ -99,6 +100,19 @@ async def test_an_export_read_again_changes_nothing_and_tells_no_secret(
     assert plan.refused == ()
     assert plan.changes_nothing
     assert (plan.partners.unchanged, plan.subscriptions.unchanged) == (3, 4)
+
+
+@pytest.mark.parametrize("form", list(ExportForm))
+async def test_what_its_channel_calls_a_secret_is_no_setting_in_an_export(
+    world: Onboarding, form: ExportForm
+) -> None:
+    """As an older hub may have kept it."""
+    await world.import_(BOTH)
+    old = Endpoint("sftp", {"host": "sftp.example", "password": SECRET, "of_old": SECRET})
+    await world.partners.keep([(Partner(THIRD, "Ancienne", old), None, None)])
+    told = (await world.export(form)).read_text("utf-8-sig")
+    assert "sftp.example" in told
+    assert SECRET not in told
 
 
 async def test_no_cell_of_an_exported_table_begins_like_a_formula(world: Onboarding) -> None:
