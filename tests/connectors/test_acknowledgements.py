@@ -1,0 +1,94 @@
+"""Acknowledgement files: two forms of XML, and what is none of both."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+import pytest
+
+from connectors.acknowledgements import LARGEST, WORDS, Unreadable, read_acknowledgement
+from hub.domain.cases import CaseStatus
+from hub.ports.returns import Acknowledgement
+
+DELIVERY = UUID("5f0c1d9e-8a52-5b7d-9e8f-1a2b3c4d5e6f")
+PEC = 'xmlns:ns2="http://finances.gouv.fr/dgme/pec/message/v1"'
+
+
+def own(inside: str) -> bytes:
+    return f"<acquittement>{inside}</acquittement>".encode()
+
+
+def state(content: str, name: str = f"A-9-X3UGO4V7 {DELIVERY} Principal 2026-07-03T16:26:41") -> bytes:
+    return (
+        f"<ns2:Message {PEC}><ns2:Header><ns2:Routing><ns2:MessageId>{name}</ns2:MessageId>"
+        "<ns2:AckType>AVL</ns2:AckType><ns2:AckType>ANL</ns2:AckType></ns2:Routing></ns2:Header>"
+        f"<ns2:Body><ns2:Content>{content}</ns2:Content></ns2:Body></ns2:Message>"
+    ).encode()
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (
+            own(f"<remise>{DELIVERY}</remise><statut>DONE</statut>"),
+            Acknowledgement(DELIVERY, status=CaseStatus.DONE),
+        ),
+        (
+            own("<numero>A-9</numero><demarche>EtatCivil</demarche><message> Venez. </message>"),
+            Acknowledgement(None, "A-9", "EtatCivil", message="Venez."),
+        ),
+        (
+            '<?xml version="1.0" encoding="ISO-8859-1"?><acquittement><numero>A</numero>'
+            "<message>Reçu à l'état civil</message></acquittement>".encode("latin-1"),
+            Acknowledgement(None, "A", message="Reçu à l'état civil"),
+        ),
+        (state("<ns2:AVL/>"), Acknowledgement(DELIVERY, status=CaseStatus.SI_RECEIVED)),
+        (state("<ns2:ANL/>"), Acknowledgement(DELIVERY, status=CaseStatus.SI_INTG_ERROR)),
+        (
+            state(
+                "<ns2:Retour><NumeroTeledemarche>A-9</NumeroTeledemarche><Instruction><Maj><Etat>17</Etat>"
+                "<Commentaire>Il manque une pièce</Commentaire></Maj></Instruction></ns2:Retour>",
+                "autre",
+            ),
+            Acknowledgement(None, "A-9", status=CaseStatus.ADD_AWAITING, message="Il manque une pièce"),
+        ),
+    ],
+    ids=["own", "own-by-number", "latin-1", "delivered", "not-delivered", "state-of-a-case"],
+)
+def test_what_a_file_says_is_read(content: bytes, expected: Acknowledgement) -> None:
+    assert read_acknowledgement(content) == expected
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"", "no_xml"),
+        (b"<acquittement><remise>", "no_xml"),
+        (b"\x00\xff<acquittement/>", "no_xml"),
+        (b'<?xml version="1.0" encoding="no-such"?><acquittement/>', "no_xml"),
+        (b'<!DOCTYPE a [<!ENTITY b "c">]><acquittement><numero>&b;</numero></acquittement>', "no_xml"),
+        (
+            b'<!DOCTYPE a SYSTEM "file:///etc/passwd"><acquittement><numero>A</numero></acquittement>',
+            "no_xml",
+        ),
+        (b"<autre/>", "unknown_form"),
+        (own("<statut>DONE</statut>"), "no_delivery"),
+        (own("<remise>17</remise><statut>DONE</statut>"), "no_delivery"),
+        (own(f"<numero>{'x' * 200}</numero><statut>DONE</statut>"), "no_delivery"),
+        (own(f"<remise>{DELIVERY}</remise>"), "says_nothing"),
+        (own(f"<remise>{DELIVERY}</remise><statut>FINI</statut>"), "unknown_status"),
+        (own(f"<remise>{DELIVERY}</remise><message>{'x' * 1001}</message>"), "long_message"),
+        (own(f"<remise>{DELIVERY}</remise>" + " " * LARGEST), "too_large"),
+        (state("<ns2:AVL/><ns2:ANL/>"), "says_nothing"),
+        (b"<a>" * 5000 + b"</a>" * 5000, "unknown_form"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_nobody_can_read_says_why_in_a_word_of_ours(content: bytes, why: str) -> None:
+    with pytest.raises(Unreadable) as caught:
+        read_acknowledgement(content)
+    assert str(caught.value) == why
+
+
+def test_every_status_a_partner_may_report_has_a_word() -> None:
+    assert set(WORDS.values()) == set(CaseStatus)
