@@ -177,6 +177,10 @@ async def _posted(
 
 # --- backlog ------------------------------------------------------------------------------------------
 
+_WAITS = ",".join(["5"] * 24)
+"""Seconds. With the usual waits lanes come back over more than a minute, and the hub waits for them, not they for it:
+what is measured here is how fast it drains those that are back."""
+
 
 async def _backlog(short: bool) -> list[Row]:
     async with _stage() as (land, sink):
@@ -184,7 +188,8 @@ async def _backlog(short: bool) -> list[Row]:
         decisions = await _planned(land, 2 if short else 22)
         before = sink.count()
         sink.conduct(range(PARTNERS), BUSY)
-        async with land.crew(WORKERS, HUB_LANES_AT_ONCE=str(AT_ONCE // WORKERS)) as hubs:
+        settings = {"HUB_LANES_AT_ONCE": str(AT_ONCE // WORKERS), "HUB_RETRY_WAITS": _WAITS}
+        async with land.crew(WORKERS, **settings) as hubs:
             while len({one.partner for one in sink.arrivals(before)}) < PARTNERS:
                 await asyncio.sleep(0.5)
             failed = sink.count() - before

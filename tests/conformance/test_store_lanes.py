@@ -17,7 +17,7 @@ from hub.adapters.postgres.lanes import PostgresLanes
 from hub.adapters.postgres.mailboxes import PostgresMailboxes
 from hub.adapters.postgres.partners import PostgresPartners
 from hub.adapters.postgres.replays import PostgresReplays
-from hub.domain.circuit import UNKNOWN
+from hub.domain.circuit import UNKNOWN, Standing
 from hub.domain.delivery import Attempt, Conclusion
 from hub.domain.errors import LeaseLost, Unavailable
 from hub.domain.lifecycle import MOVES, State
@@ -283,6 +283,51 @@ async def test_what_is_delivered_rests_and_its_lane_sleeps(database: Database, l
     assert await attempts(database, name) == [(1, 1, "delivered", True)]
     assert (await rows(database, "SELECT receipt FROM journal WHERE sending = 1"))[0]["receipt"] == "/depot/7"
     assert await journal(database, "delivery.delivered") == [(name, "hub", "")]
+
+
+async def test_what_waited_for_an_endpoint_that_serves_again_goes_at_once_but_not_what_is_put_off_then(
+    database: Database, lanes: PostgresLanes
+) -> None:
+    first, *others = await plant(database, [1, 2, 3, 4])
+    lane, claims = await take(lanes, "anne")
+    ill = Standing(1, 1)
+    await conclude(lanes, "anne", lane, [waiting(one.attempt, HOUR) for one in claims], standing=ill)
+    await execute(
+        database,
+        f"UPDATE delivery SET due_at = clock_timestamp() WHERE id = '{first}'",
+        "UPDATE lane SET due_at = clock_timestamp()",
+    )
+    _, [probe] = await take(lanes, "anne")
+    assert probe.attempt.delivery == first
+    before = await rows(database, "SELECT id, xmin::text FROM delivery WHERE id <> $1 ORDER BY id", first)
+    await conclude(lanes, "anne", lane, [delivered(probe.attempt)])
+    # Not one row was written for it.
+    after = await rows(database, "SELECT id, xmin::text FROM delivery WHERE id <> $1 ORDER BY id", first)
+    assert list(map(tuple, after)) == list(map(tuple, before))
+    assert await lane_due_in(database, lane) == pytest.approx(0, abs=5)
+    [again] = await lanes.lease("anne", 10, MINUTE)
+    [one, other] = await lanes.claim("anne", again.id, 2)
+    assert {one.attempt.delivery, other.attempt.delivery} < set(others)
+    put_off = waiting(one.attempt, MINUTE)
+    await conclude(lanes, "anne", lane, [put_off, delivered(other.attempt)])
+    _, [last] = await take(lanes, "anne")
+    assert {one.attempt.delivery, other.attempt.delivery, last.attempt.delivery} == set(others)
+    await conclude(lanes, "anne", lane, [delivered(last.attempt)])
+    assert await lane_due_in(database, lane) == pytest.approx(60, abs=5)
+
+
+async def test_an_endpoint_that_fails_anew_hurries_nothing(database: Database, lanes: PostgresLanes) -> None:
+    await plant(database, [1, 2, 3])
+    lane, claims = await take(lanes, "anne")
+    await conclude(
+        lanes, "anne", lane, [waiting(one.attempt, HOUR) for one in claims], standing=Standing(1, 1)
+    )
+    for found, due_in in ((UNKNOWN, 0), (Standing(1, 1), 3600)):
+        await execute(database, "UPDATE lane SET due_at = clock_timestamp()")
+        [leased] = await lanes.lease("anne", 10, MINUTE)
+        claims = await lanes.claim("anne", leased.id, 1)
+        await conclude(lanes, "anne", lane, [waiting(one.attempt, HOUR) for one in claims], standing=standing)
+        assert await lane_due_in(database, lane) == pytest.approx(due_in, abs=5)
 
 
 async def test_what_waits_is_due_after_its_wait_and_its_lane_with_it(

@@ -57,7 +57,8 @@ _DUE = """
         JOIN lane ON lane.id = wish.lane
         CROSS JOIN LATERAL (
             SELECT id FROM delivery
-            WHERE delivery.lane = lane.id AND due_at <= (SELECT clock_timestamp())
+            WHERE delivery.lane = lane.id AND due_at <= GREATEST((SELECT clock_timestamp()), lane.hurried_to)
+              AND (due_at <= (SELECT clock_timestamp()) OR changed_at < lane.hurried_at)
               AND (state <> 'in_flight' OR changed_at < lane.leased_at)
               {ordered}
             ORDER BY due_at, sequence

@@ -25,7 +25,7 @@ from hub.adapters.postgres.conclusions import Told, write_news
 from hub.adapters.postgres.database import Bell, Connection, Database
 from hub.adapters.postgres.digests import claim_issue
 from hub.adapters.postgres.fallbacks import fall_back, notice_endpoint
-from hub.adapters.postgres.returns import give_back, hurry, is_back
+from hub.adapters.postgres.returns import give_back
 from hub.adapters.postgres.succession import follow_successor
 from hub.domain.circuit import Standing
 from hub.domain.errors import LeaseLost
@@ -113,11 +113,9 @@ class PostgresLanes:
 
         async def work(connection: Connection) -> Sequence[UUID]:
             lanes = sorted(page.lane for page in pages)
-            locked = {row["id"]: row for row in await connection.fetch(_LOCK, lanes)}
-            owners = {lane: row["subscriber"] for lane, row in locked.items()}
+            owners = {row["id"]: row["subscriber"] for row in await connection.fetch(_LOCK, lanes)}
             told = [Told(page.lane, conclusion) for page in pages for conclusion in page.conclusions]
             refused = await write_news(connection, told, owners) if told else []
-            await hurry(connection, [page.lane for page in pages if is_back(page, locked, worker)])
             await give_back(connection, worker, pages, self._kept)
             return refused
 
@@ -235,7 +233,7 @@ def _most(row: asyncpg.Record, page: int) -> int:
 
 
 _LOCK = """
-    SELECT id, subscriber, holder, failures FROM lane WHERE id = ANY($1::bigint[]) ORDER BY id FOR UPDATE
+    SELECT id, subscriber FROM lane WHERE id = ANY($1::bigint[]) ORDER BY id FOR UPDATE
 """
 
 _RENEW = """

@@ -2,14 +2,15 @@
 
 Business of this file: that a lane with rows has a due time, whoever put rows into it meanwhile. In statements after the
 locks of the lanes, so what was registered before them is seen, and what comes after lowers what is written here.
+
+What waited for an endpoint that serves again waits no longer: its lane is marked, and what it had then goes by that
+mark (`hurried_to`, unless it was put off after `hurried_at`), not by its own due times. No row is written for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
-
-import asyncpg
 
 from hub.adapters.postgres.addresses import REMINDER
 from hub.adapters.postgres.database import Connection
@@ -45,31 +46,52 @@ _GIVE_BACK = """
                lane.left_for, lane.fell_back_at, clock.now,
                COALESCE(lane.closed_at, CASE WHEN page.cause IS NOT NULL THEN clock.now END) AS closed,
                CASE WHEN page.rest > interval '0' THEN clock.now + page.rest END AS rests,
-               lane.fell_back_at IS NOT NULL AND page.failures = 0 AND lane.failures > 0 AS recovered
+               page.failures = 0 AND lane.failures > 0 AS back,
+               CASE
+                   WHEN page.failures > 0 THEN NULL
+                   -- The latest that waits there; what this page put off is later than this transaction's beginning.
+                   WHEN lane.failures > 0 THEN (SELECT max(due_at) FROM delivery WHERE delivery.lane = lane.id)
+                   ELSE lane.hurried_to
+               END AS hurried_to,
+               CASE WHEN lane.failures > 0 THEN now() ELSE lane.hurried_at END AS hurried_at
         FROM unnest($1::bigint[], $2::interval[], $3::integer[], $4::integer[], $5::text[], $6::uuid[],
                     $7::boolean[]) AS page (lane, rest, at_once, failures, cause, delivery, blocked)
         JOIN lane ON lane.id = page.lane,
         (SELECT clock_timestamp() AS now) AS clock
     ), wake AS MATERIALIZED (
-        SELECT told.*, rows.due_at AS rows_due_at,
+        SELECT told.*, rows.first_due_at IS NOT NULL AND hurry.waits AS hurries,
+               CASE
+                   WHEN told.blocked AND rows.first_due_at IS NOT NULL THEN blocked_until
+                   WHEN hurry.waits THEN LEAST(rows.first_due_at, told.now)
+                   ELSE rows.first_due_at
+               END AS rows_due_at,
                CASE
                    WHEN left_for IS NOT NULL AND fell_back_at IS NULL
-                       THEN CASE WHEN rows.due_at IS NOT NULL THEN now END
+                       THEN CASE WHEN rows.first_due_at IS NOT NULL THEN now END
                    WHEN moves_at IS NOT NULL THEN succession_wakes(id)
                END AS moves
-        FROM told LEFT JOIN LATERAL (
+        FROM told
+        LEFT JOIN LATERAL (
+            SELECT min(due_at) AS first_due_at FROM delivery WHERE delivery.lane = told.id AND due_at IS NOT NULL
+        ) AS rows ON true
+        LEFT JOIN LATERAL (
+            SELECT true AS waits FROM delivery
+            WHERE delivery.lane = told.id AND due_at <= told.hurried_to AND changed_at < told.hurried_at
+            LIMIT 1
+        ) AS hurry ON told.hurried_to > told.now
+        LEFT JOIN LATERAL (
             SELECT CASE
-                WHEN NOT told.blocked OR count(*) = 0 THEN min(due_at)
                 -- By what is still to follow from a channel that was left: nobody wakes this lane for it.
                 WHEN EXISTS (
                     SELECT FROM lane AS former
                     WHERE former.subscriber = told.subscriber AND former.left_for = told.id
                       AND former.fell_back_at IS NULL AND former.due_at IS NOT NULL
                 ) THEN told.now + interval '1 s'
-                ELSE COALESCE(min(due_at) FILTER (WHERE due_at > told.now), told.now + $9::interval)
-            END AS due_at
-            FROM delivery WHERE delivery.lane = told.id AND due_at IS NOT NULL
-        ) AS rows ON true
+                ELSE COALESCE((
+                    SELECT min(due_at) FROM delivery WHERE delivery.lane = told.id AND due_at > told.now
+                ), told.now + $9::interval)
+            END AS blocked_until
+        ) AS blocking ON told.blocked
     ), given AS (
         UPDATE lane
         SET due_at = CASE
@@ -93,8 +115,10 @@ _GIVE_BACK = """
                 WHEN NOT held THEN failing_since
                 WHEN wake.failures > 0 THEN COALESCE(failing_since, wake.now)
             END,
-            left_for = CASE WHEN held AND wake.recovered THEN NULL ELSE lane.left_for END,
-            fell_back_at = CASE WHEN held AND wake.recovered THEN NULL ELSE lane.fell_back_at END,
+            left_for = CASE WHEN held AND wake.back AND lane.fell_back_at IS NOT NULL THEN NULL ELSE lane.left_for END,
+            fell_back_at = CASE WHEN held AND wake.back THEN NULL ELSE lane.fell_back_at END,
+            hurried_to = CASE WHEN NOT held THEN lane.hurried_to WHEN wake.hurries THEN wake.hurried_to END,
+            hurried_at = CASE WHEN NOT held THEN lane.hurried_at WHEN wake.hurries THEN wake.hurried_at END,
             keeper = CASE WHEN held THEN $8 ELSE keeper END,
             kept_until = CASE WHEN held THEN wake.now + $10::interval ELSE kept_until END,
             closed_at = CASE WHEN held THEN wake.closed ELSE closed_at END,
@@ -107,27 +131,4 @@ _GIVE_BACK = """
         RETURNING lane.due_at, lane.holder
     )
     SELECT count(*) FROM given WHERE holder IS NULL AND due_at <= clock_timestamp()
-"""
-
-
-def is_back(page: Page, locked: Mapping[int, asyncpg.Record], worker: str) -> bool:
-    """Whether its endpoint, which failed, serves again."""
-    row = locked.get(page.lane)
-    return row is not None and row["holder"] == worker and row["failures"] > page.standing.failures == 0
-
-
-async def hurry(connection: Connection, lanes: Sequence[int]) -> None:
-    """What waited for an endpoint that serves again waits no longer: its lane lets through a few at first."""
-    if lanes:
-        await connection.execute(_HURRY, lanes)
-
-
-_HURRY = """
-    WITH theirs AS MATERIALIZED (
-        SELECT id FROM delivery
-        WHERE lane = ANY($1::bigint[]) AND due_at > (SELECT clock_timestamp()) AND state = 'waiting'
-        ORDER BY id
-        FOR UPDATE
-    )
-    UPDATE delivery SET due_at = clock_timestamp() FROM theirs WHERE delivery.id = theirs.id
 """
