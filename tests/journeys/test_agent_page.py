@@ -164,7 +164,7 @@ def test_an_agent_reports_how_far_its_case_is(town: House, browsing: Agent) -> N
     browsing.tabs_to("Envoyer")
     browsing.presses(Keys.ENTER)
     browsing.waits_for("C’est enregistré")
-    assert "État actuel du dossier : Traité" in browsing.page()
+    assert "État actuel du dossier\u00a0: Traité" in browsing.page()
     assert browsing.complaints() == []
 
 
@@ -205,7 +205,7 @@ def test_who_leaves_has_left_also_for_the_button_that_goes_back(town: House, bro
     browsing.presses(Keys.ENTER)
     browsing.waits_for("Vous êtes déconnecté")
     browsing.browser.back()
-    browsing.waits_for("Code d’accès")
+    browsing.waits_for("Jeton d’accès")
     assert "2026-002" not in browsing.page()
     assert browsing.complaints() == []
 

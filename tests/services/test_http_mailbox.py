@@ -129,7 +129,13 @@ async def test_of_several_what_is_not_this_partner_s_is_told_and_keeps_it_from_n
         (first, "acknowledged"),
     ]
     assert len((await look(world, who="ministry"))["items"]) == 2
-    for body in ({"deliveries": []}, {"deliveries": ["x"]}, {"deliveries": [NOWHERE] * 501}, {}):
+    bodies: tuple[object, ...] = (
+        {"deliveries": []},
+        {"deliveries": ["x"]},
+        {"deliveries": [NOWHERE] * 501},
+        {},
+    )
+    for body in bodies:
         assert (await order(world, "acknowledge", body)).status == 422
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 from uuid import UUID
 
 import aiohttp
@@ -215,7 +216,7 @@ async def test_who_logs_in_goes_on_where_it_was_and_nowhere_else(world: World) -
         ("", "/boite"),
     ):
         browser = Browser(world)
-        entrance = await browser.get("/boite/connexion?suite=" + aiohttp.helpers.quote(asked, safe=""))
+        entrance = await browser.get("/boite/connexion?suite=" + quote(asked, safe=""))
         assert f'name="suite" value="{goes}"' in entrance.text
         assert (await browser.log_in(suite=asked)).headers["Location"] == goes
 
@@ -383,7 +384,7 @@ async def test_every_read_on_the_page_is_a_line_of_the_journal(world: World) -> 
 
 
 async def test_what_the_citizen_wrote_is_text_and_nothing_else(world: World) -> None:
-    hostile = "<script>alert('x')</script>\"'>{{ 7*7 }}\u202e"
+    hostile = "<script>alert('x')</script>\"'>{{ 12345 * 1001 }}\u202e"
     name = await fill(
         world,
         external_id="<script>alert(1)</script>",
@@ -397,7 +398,7 @@ async def test_what_the_citizen_wrote_is_text_and_nothing_else(world: World) -> 
         assert page.status == 200
         assert "<script" not in page.text
         assert "&lt;script&gt;alert(1)" in page.text
-        assert "49" not in re.sub(r"[0-9a-f-]{30,}", "", page.text.replace("74042", ""))
+        assert "12357345" not in page.text
         assert "\u202e" not in page.text
     assert "Tout n’est pas affiché" in page.text
 

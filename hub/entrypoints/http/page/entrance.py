@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Annotated
 from urllib.parse import parse_qsl, quote
 
+import structlog
 from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
@@ -21,6 +22,8 @@ from hub.entrypoints.http.page.paper import HOME, PAPER, Again, Elsewhere, PageR
 from hub.entrypoints.http.problems import Problem
 from hub.entrypoints.http.rooms import InRooms, Rooms
 from hub.ports.sessions import IDLE, Visitor
+
+log = structlog.get_logger()
 
 _FORM = "application/x-www-form-urlencoded"
 _LONGEST_FORM = 20_000
@@ -111,7 +114,9 @@ class _Entrance:
         finally:
             self._turnstile.leave(address)
         if secret is None:
+            log.warning("session.refused")
             return _entrance(fields.get("suite", ""), wrong=True)
+        log.info("session.begun", token=token.split("_")[1])
         answer = see_other(_inside(fields.get("suite", "")))
         if (former := request.cookies.get(_cookie(rooms))) is not None:
             await rooms.sessions.end(former)

@@ -52,7 +52,7 @@ REFUSALS: Mapping[int, tuple[str, str]] = {
     ),
     403: (
         "Action refusée",
-        "Cette action n’a pas été faite : le formulaire ne venait pas de cette page, ou il était trop ancien."
+        "Cette action n’a pas été faite : le formulaire ne venait pas de cette page, ou il était trop ancien."
         " Rouvrez le pli et recommencez.",
     ),
     404: ("Page introuvable", "Il n’y a rien à cette adresse dans votre boîte de dépôt."),
@@ -70,7 +70,7 @@ REFUSALS: Mapping[int, tuple[str, str]] = {
     429: ("Trop d’essais", "Trop d’essais en peu de temps. Patientez une minute, puis recommencez."),
     500: (
         "Erreur",
-        "La page n’a pas pu être affichée. L’incident est enregistré ; aucun pli n’est perdu. Recommencez plus tard.",
+        "La page n’a pas pu être affichée. L’incident est enregistré ; aucun pli n’est perdu. Recommencez plus tard.",
     ),
     503: (
         "Service momentanément indisponible",
