@@ -188,8 +188,8 @@ async def _backlog(short: bool) -> list[Row]:
         decisions = await _planned(land, 2 if short else 22)
         before = sink.count()
         sink.conduct(range(PARTNERS), BUSY)
-        settings = {"HUB_LANES_AT_ONCE": str(AT_ONCE // WORKERS), "HUB_RETRY_WAITS": _WAITS}
-        async with land.crew(WORKERS, **settings) as hubs:
+        each = str(AT_ONCE // WORKERS)
+        async with land.crew(WORKERS, HUB_LANES_AT_ONCE=each, HUB_RETRY_WAITS=_WAITS) as hubs:
             while len({one.partner for one in sink.arrivals(before)}) < PARTNERS:
                 await asyncio.sleep(0.5)
             failed = sink.count() - before

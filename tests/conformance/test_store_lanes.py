@@ -326,7 +326,7 @@ async def test_an_endpoint_that_fails_anew_hurries_nothing(database: Database, l
         await execute(database, "UPDATE lane SET due_at = clock_timestamp()")
         [leased] = await lanes.lease("anne", 10, MINUTE)
         claims = await lanes.claim("anne", leased.id, 1)
-        await conclude(lanes, "anne", lane, [waiting(one.attempt, HOUR) for one in claims], standing=standing)
+        await conclude(lanes, "anne", lane, [waiting(one.attempt, HOUR) for one in claims], standing=found)
         assert await lane_due_in(database, lane) == pytest.approx(due_in, abs=5)
 
 
