@@ -34,3 +34,7 @@ CREATE TABLE address_fault (
     last_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (subscriber, place)
 );
+
+-- A mail carries the reference alone unless its partner says otherwise. Who is served already keeps what it has.
+UPDATE partner SET settings = settings || '{"mode": "attachments"}'
+WHERE channel = 'mail' AND NOT settings ? 'mode';
