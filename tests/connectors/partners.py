@@ -150,8 +150,8 @@ class SftpTown:
     """Its rename puts a file over another, and it has no hard links."""
     swallows: int = 0
     """Bytes at the end of each block that it takes and forgets."""
-    deaf: bool = False
-    """It says nothing any more, on connections that it has."""
+    deaf: list[asyncssh.SSHServerConnection] = field(default_factory=list)
+    """Connections on which it says nothing any more."""
     connections: int = 0
     guests: list[asyncssh.SSHServerConnection] = field(default_factory=list)
     """The connections that are open."""
@@ -221,7 +221,7 @@ async def sftp_town(root: Path, **options: Any) -> AsyncIterator[SftpTown]:
             return cast(int, super().write(file_obj, offset, data[: len(data) - town.swallows]))
 
         async def stat(self, path: bytes) -> asyncssh.SFTPAttrs:
-            if town.deaf and self.connection in town.guests[:1]:
+            if self.connection in town.deaf:
                 await asyncio.Event().wait()
             return asyncssh.SFTPAttrs.from_local(cast(os.stat_result, super().stat(path)))
 
@@ -271,11 +271,10 @@ async def sftp_town(root: Path, **options: Any) -> AsyncIterator[SftpTown]:
         HERE,
         0,
         server_factory=Gate,
-        server_host_keys=[host_key, asyncssh.generate_private_key("ecdsa-sha2-nistp256")],
         authorized_client_keys=str(authorized),
         sftp_factory=Inbox,
         config=None,
-        **options,
+        **{"server_host_keys": [host_key, asyncssh.generate_private_key("ecdsa-sha2-nistp256")], **options},
     )
     town.port = server.get_port()
     try:

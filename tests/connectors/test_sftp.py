@@ -6,51 +6,27 @@ import asyncio
 import errno
 import socket
 import time
-from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 
 import asyncssh
 import pytest
 
-from connectors.sftp import connector, folder_name, judge
+from connectors.sftp import folder_name, judge
 from connectors.sftp.judging import SizeDiffers
 from hub.domain.delivery import About, Deferred, Delivered, Refused
-from hub.domain.partner import Endpoint
-from hub.ports.connector import Connector, ForbiddenAddress
+from hub.ports.connector import ForbiddenAddress
 from tests.connectors.partners import (
     PASSWORD,
     SftpTown,
     names,
-    sftp_town,
     some_file,
     some_parcel,
-    surroundings,
     tried_again,
 )
+from tests.connectors.sftp_world import LIMIT, SFTP, left_nowhere, town, with_settings
 
-LIMIT = 1.5
-SFTP: Connector = connector(surroundings())
-
-
-@pytest.fixture(autouse=True)
-async def left_nowhere() -> AsyncIterator[None]:
-    """No connection outlives its test."""
-    yield
-    await SFTP.close()
-
-
-@pytest.fixture
-async def town(tmp_path: Path) -> AsyncIterator[SftpTown]:
-    folder = tmp_path / "inbox"
-    folder.mkdir()
-    async with sftp_town(folder) as found:
-        yield found
-
-
-def with_settings(endpoint: Endpoint, **settings: object) -> Endpoint:
-    return replace(endpoint, settings={**endpoint.settings, **settings})
+__all__ = ["left_nowhere", "town"]
 
 
 # --- what faults mean ---------------------------------------------------------------------------------
