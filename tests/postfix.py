@@ -1,7 +1,8 @@
 """Debian's Postfix with a configuration and a queue of its own, for tests of what real mail servers do.
 
 It takes mail for `mairie.test`: into a mailbox; not at all for `refuse@`; for `gone@` and `lost@` it takes it, and then
-finds that it cannot be delivered; what is for `nowhere@` it throws away. What comes for `retours.test` it hands to a door for bounces.
+finds that it cannot be delivered; what is for `nowhere@` it throws away. What comes for `retours.test` it hands to a
+door for bounces.
 """
 
 from __future__ import annotations
@@ -86,7 +87,8 @@ def _laid_out(folder: Path) -> Postfix:
     etc = folder / "etc"
     (etc / "access").write_text("refuse@mairie.test 550 5.1.1 these words must go nowhere\n")
     (etc / "transport").write_text(
-        f"gone@mairie.test nouser:\nlost@mairie.test nouser:\nnowhere@mairie.test discard:\nretours.test lmtp:inet:{HERE}:{returns}\n"
+        "gone@mairie.test nouser:\nlost@mairie.test nouser:\nnowhere@mairie.test discard:\n"
+        f"retours.test lmtp:inet:{HERE}:{returns}\n"
     )
     # As a mailbox program that knows no such user (sysexits.h).
     (folder / "nouser").write_text("exit 67\n")
