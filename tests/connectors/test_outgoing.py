@@ -10,9 +10,11 @@ import ssl
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import aiohttp
 import pytest
@@ -20,10 +22,13 @@ import pytest
 from connectors import webhook
 from connectors.outgoing import guarded
 from hub.adapters.system.outgoing import GuardedOutgoing
+from hub.assembly.ground import Ground
+from hub.assembly.house import House
 from hub.domain.addresses import read_networks
 from hub.domain.delivery import About, Delivered, Refused
 from hub.domain.partner import Endpoint
 from hub.ports.connector import AddressInfo, Connector, ForbiddenAddress
+from hub.settings import Settings
 from tests.certificates import authority
 from tests.connectors.partners import (
     HERE,
@@ -199,6 +204,21 @@ async def test_a_name_whose_server_is_silent_costs_one_look_up_and_each_no_more_
         assert asked == ["town.test"]
         (await outgoing.connect("town.test", port, LIMIT)).close()
     assert asked == ["town.test", "town.test"], "an answer is not kept"
+
+
+@pytest.mark.parametrize("allowed", ["", "10.0.0.0/8", f"10.0.0.0/8, {HERE}"])
+async def test_a_hub_connects_to_the_public_internet_and_to_what_its_operator_names(
+    allowed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HUB_OUTGOING_ALLOW", allowed)
+    base = SimpleNamespace(settings=Settings(), database=None, read=None)
+    house = House(cast(Ground, base), AsyncExitStack())
+    with listening() as (_, port):
+        if HERE in allowed:
+            (await house.to_partners.connect(HERE, port, LIMIT)).close()
+            return
+        with pytest.raises(ForbiddenAddress):
+            await house.to_partners.connect(HERE, port, LIMIT)
 
 
 # --- webhooks -----------------------------------------------------------------------------------------
