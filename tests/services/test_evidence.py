@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Sequence
 from pathlib import Path
+from unittest.mock import patch
 from uuid import UUID
+
+import pytest
+from typer.testing import CliRunner
 
 from hub.adapters.keys.local import LocalKeyring
 from hub.adapters.postgres.evidence import PostgresEvidence
 from hub.adapters.postgres.lanes import PostgresLanes
+from hub.cli import app
 from hub.domain.delivery import About, Deferred, Delivered, Outcome
 from hub.ports.connector import Parcel
 from hub.services.evidence import EvidenceRoom
+from hub.telemetry import logs
+from tests.conftest import apart
 from tests.services.http_world import World, offer, open_world
 from tests.services.room_world import (
     ScriptedPartner,
@@ -79,6 +87,33 @@ async def test_what_was_answered_is_sealed_in_the_line_of_its_attempt_and_nowher
         assert [one.text for one in await room.answers(delivery, "agent", 10)] == [None], "gone with its key"
         assert await room.answers(UUID(int=0), "agent", 10) == []
         await lanes.close()
+
+
+def test_the_command_shows_what_was_answered_and_gives_the_terminal_no_orders(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def deliver() -> UUID:
+        async with open_world(database, tmp_path) as world:
+            lanes = PostgresLanes(world.database)
+            try:
+                return await _delivered(world, lanes)
+            finally:
+                await lanes.close()
+
+    delivery = apart(deliver)
+    for name, value in (
+        ("DATABASE_URL", database),
+        ("FOLDER", str(tmp_path / "hub")),
+        ("KEY", base64.b64encode(bytes(range(32))).decode()),
+    ):
+        monkeypatch.setenv(f"HUB_{name}", value)
+    with patch.object(logs, "configure"):
+        done = CliRunner().invoke(app, ["deliveries", "answers", str(delivery)])
+        nothing = CliRunner().invoke(app, ["deliveries", "answers", str(UUID(int=0))])
+    assert done.exit_code == 0, done.output
+    assert "sending 1, attempt 1: deferred webhook.http_422\n  422 Non\n" in done.output
+    assert "Dupont, né le 3 mars, a écrit : ?[2J" in done.output
+    assert nothing.exit_code == 1
 
 
 async def _swap(world: World) -> None:
