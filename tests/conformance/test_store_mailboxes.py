@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from uuid import uuid4
@@ -154,23 +155,23 @@ async def opened(mailboxes: PostgresMailboxes, number: int = 1, after: int = 0) 
     return [entry.sequence for entry in page.entries]
 
 
-@pytest.mark.parametrize("channel", ["sftp", "mailbox"])
-@pytest.mark.parametrize("state", list(State))
-async def test_the_table_of_drawers_says_where_a_delivery_is_found(
-    database: Database, state: State, channel: str
-) -> None:
+async def test_the_table_of_drawers_says_where_a_delivery_is_found(database: Database) -> None:
     mailboxes = PostgresMailboxes(database)
     [name] = await plant(database, [1])
-    await put(database, state, channel)
-    found = [
-        (one, entry.delivery, entry.state, entry.channel)
-        for one in Drawer
-        for entry in (await mailboxes.look(subscriber(1), one, None, 10)).entries
-    ]
-    wanted = drawer(state, channel)
-    assert found == ([] if wanted is None else [(wanted, name, state, channel)])
-    held = await mailboxes.lease(subscriber(1), "lecteur", MINUTE, 10)
-    assert [entry.delivery for entry in held.entries] == ([name] if may_be_leased(state, channel) else [])
+    for state in State:
+        for channel in ("sftp", "mailbox"):
+            await put(database, state, channel)
+            found = [
+                (one, entry.delivery, entry.state, entry.channel)
+                for one in Drawer
+                for entry in (await mailboxes.look(subscriber(1), one, None, 10)).entries
+            ]
+            wanted = drawer(state, channel)
+            assert found == ([] if wanted is None else [(wanted, name, state, channel)])
+            held = await mailboxes.lease(subscriber(1), "lecteur", MINUTE, 10)
+            leased = [entry.delivery for entry in held.entries]
+            assert leased == ([name] if may_be_leased(state, channel) else []), (state, channel)
+            await mailboxes.release(subscriber(1), "lecteur")
 
 
 async def test_a_mailbox_lists_its_partner_s_own_by_their_numbers_from_every_lane(
@@ -374,3 +375,22 @@ async def test_looking_and_holding_cost_a_page_however_much_lies_there(database:
         plan = json.loads(row[0])[0]["Plan"]
         assert plan["Actual Rows"] == 50
         assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 2_000
+
+
+async def test_a_mailbox_is_no_dearer_to_who_never_looks_into_it(database: Database) -> None:
+    """What is delivered on another channel enters none of the mailbox's indexes, and no index of deliveries names what
+    a claim writes: so claiming a row changes none."""
+    await plant(database, range(5))
+    lanes = PostgresLanes(database)
+    lane, claims = await take(lanes, "anne")
+    await conclude(lanes, "anne", lane, [delivered(claim.attempt) for claim in claims])
+    sizes = await rows(
+        database,
+        "SELECT pg_relation_size('delivery_lying') + pg_relation_size('delivery_stuck') AS bytes,"
+        " current_setting('block_size')::int AS block",
+    )
+    assert sizes[0]["bytes"] == 2 * sizes[0]["block"]
+    defined = await rows(database, "SELECT indexdef FROM pg_indexes WHERE tablename = 'delivery'")
+    assert len(defined) > 5
+    for [definition] in defined:
+        assert not re.search(r"\b(state|attempt|sending|changed_at|withdrawing)\b", definition), definition
