@@ -24,10 +24,10 @@ from hub.ports.partners import KeptPartner, Partners
 from hub.ports.rule_books import Item, ItemKey, ItemKind
 from hub.services.editions import EditionRoom, Proposal
 from hub.services.partner_flaws import (
-    CROWDED,
     SENT_ELSEWHERE,
     Checks,
     crowded,
+    crowded_by,
     flaw_in_sender,
     flaws_in_pace,
     sent_elsewhere,
@@ -208,7 +208,7 @@ def flaws_in_partners(files: Declared, checks: Checks) -> Sequence[str]:
     partners = files.partners or ()
     asks = any(partner.pace is not None for partner in partners)
     procedures = {key for kind, key in files.rule_items() if kind is ItemKind.PROCEDURE} if asks else set()
-    together = set(crowded({partner.subscriber: partner.endpoint for partner in partners}, {}))
+    together = crowded({partner.subscriber: partner.endpoint for partner in partners}, {})
     elsewhere = set(sent_elsewhere({partner.subscriber: partner.sender for partner in partners}, {}))
     found = []
     for partner in partners:
@@ -222,7 +222,7 @@ def flaws_in_partners(files: Declared, checks: Checks) -> Sequence[str]:
             flaws += check(partner.endpoint)
         flaws += flaws_in_pace(partner.pace, checks, procedures)
         if partner.subscriber in together:
-            flaws.append(CROWDED)
+            flaws.append(crowded_by(together[partner.subscriber]))
         if (flaw := flaw_in_sender(partner)) is not None:
             flaws.append(flaw)
         if partner.subscriber in elsewhere:

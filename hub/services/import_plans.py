@@ -21,10 +21,10 @@ from hub.domain.territory import Place, PlaceType, Territory
 from hub.ports.partners import KeptPartner
 from hub.services.listings import ListedPartner, ListedSubscription, ListedSuccession, Listing, Remark
 from hub.services.partner_flaws import (
-    CROWDED,
     SENT_ELSEWHERE,
     Checks,
     crowded,
+    crowded_by,
     flaw_in_sender,
     flaws_in_pace,
     sent_elsewhere,
@@ -126,11 +126,11 @@ class _Planning:
             if step is not None:
                 self.steps[subscriber] = step
         there = {subscriber: kept[0].endpoint for subscriber, kept in self.known.items()}
-        while refused := crowded({who: step.partner.endpoint for who, step in self.steps.items()}, there):
+        while met := crowded({who: step.partner.endpoint for who, step in self.steps.items()}, there):
             # Whoever is refused stays where it was, and may be in somebody's way there.
-            for subscriber in refused:
+            for subscriber, others in met.items():
                 del self.steps[subscriber]
-                self._refuse(self.lines[subscriber], "settings", CROWDED)
+                self._refuse(self.lines[subscriber], "settings", crowded_by(others))
         have = {subscriber: kept[0].sender for subscriber, kept in self.known.items()}
         while refused := sent_elsewhere({who: step.partner.sender for who, step in self.steps.items()}, have):
             for subscriber in refused:

@@ -4,7 +4,7 @@ paces that cannot be. Pure."""
 from __future__ import annotations
 
 import posixpath
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 
 from hub.domain.identity import Subscriber
@@ -14,43 +14,47 @@ from hub.domain.partner import Endpoint, Partner
 Checks = Mapping[str, Callable[[Endpoint], Sequence[str]]]
 """By channel: what is wrong with an endpoint (see `Connector.check`)."""
 
-CROWDED = "another partner is served in this folder of this server"
+_NAMED = 3
 
 
 def crowded(
     wanted: Mapping[Subscriber, Endpoint], known: Mapping[Subscriber, Endpoint]
-) -> Sequence[Subscriber]:
-    """Those of `wanted` that would come into a folder where another is served. Who was there first stays; of
-    several that come, nobody can tell which is right: all are refused."""
-    there = {subscriber: _folder(endpoint) for subscriber, endpoint in known.items()}
-    coming = {subscriber: _folder(endpoint) for subscriber, endpoint in wanted.items()}
-    inside: dict[Hashable, list[Subscriber]] = {}
-    for subscriber, folder in (there | coming).items():
-        if folder is not None:
-            inside.setdefault(folder, []).append(subscriber)
-    return [
-        subscriber
-        for folder, those in inside.items()
-        if len(those) > 1
-        for subscriber in those
-        if there.get(subscriber) != folder
-    ]
+) -> Mapping[Subscriber, Sequence[Subscriber]]:
+    """Those of `wanted` that would come into a folder where others are served, and who these are. Who was there first
+    stays; of several that come, nobody can tell which is right: all are refused."""
+    there = {subscriber: _folders(subscriber, endpoint) for subscriber, endpoint in known.items()}
+    coming = {subscriber: _folders(subscriber, endpoint) for subscriber, endpoint in wanted.items()}
+    inside: defaultdict[Hashable, list[Subscriber]] = defaultdict(list)
+    for subscriber, folders in (there | coming).items():
+        for folder in folders:
+            inside[folder].append(subscriber)
+    met: defaultdict[Subscriber, set[Subscriber]] = defaultdict(set)
+    for subscriber, folders in coming.items():
+        for folder in folders - there.get(subscriber, frozenset()):
+            met[subscriber] |= set(inside[folder]) - {subscriber}
+    return {subscriber: sorted(others) for subscriber, others in met.items() if others}
 
 
-def _folder(endpoint: Endpoint) -> Hashable | None:
-    """The folder of a server where parcels arrive, by the settings of the sftp channel: its connector sees
-    one endpoint at a time, so two that meet can only be seen here. Two accounts of one server have each
-    their own root, as far as anybody can tell from outside."""
+def crowded_by(others: Sequence[Subscriber]) -> str:
+    """The sentence: it names those who are there, as who reads it is to find them."""
+    told = ", ".join(map(str, others[:_NAMED]))
+    more = f" and {len(others) - _NAMED} others" if len(others) > _NAMED else ""
+    return f"another partner is served in this folder of this server: {told}{more}"
+
+
+def _folders(subscriber: Subscriber, endpoint: Endpoint) -> frozenset[Hashable]:
+    """The folders of a server where parcels arrive, and where acknowledgements are left, by the settings of the sftp
+    channel: its connector sees one endpoint at a time, so two that meet can only be seen here. Two accounts of one
+    server have each their own root, as far as anybody can tell from outside."""
     if endpoint.channel != "sftp":
-        return None
+        return frozenset()
     told = endpoint.settings
     host = str(told.get("host")).casefold().rstrip(".")
-    return (
-        host,
-        told.get("port", 22),
-        told.get("username"),
-        posixpath.normpath(str(told.get("directory", "."))),
-    )
+    account = (host, told.get("port", 22), told.get("username"))
+    folders = [str(told.get("directory", ".")).replace("{partner}", str(subscriber))]
+    if told.get("return_directory") is not None:
+        folders.append(str(told["return_directory"]))
+    return frozenset((*account, posixpath.normpath(folder)) for folder in folders)
 
 
 def flaws_in_pace(pace: PartnerPace | None, checks: Checks, procedures: Collection[str]) -> Sequence[str]:
