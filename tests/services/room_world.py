@@ -17,6 +17,7 @@ from hub.adapters.postgres.registry import PostgresRegistry
 from hub.adapters.postgres.tray import PostgresTray
 from hub.adapters.system.clock import SystemClock
 from hub.domain.delivery import Delivered, Outcome
+from hub.domain.fields import Field
 from hub.domain.partner import Endpoint
 from hub.domain.retry import Policies
 from hub.ports.connector import Connector, Parcel
@@ -50,6 +51,7 @@ class ScriptedPartner:
     """A connector whose partner does what the test says; it notes what arrived, by name."""
 
     channel: str = "mailbox"
+    fields: Sequence[Field] = ()
     conduct: Callable[[Sequence[Parcel]], Awaitable[Sequence[Outcome]]] | None = None
     arrived: dict[UUID, list[tuple[str, ...]]] = field(default_factory=lambda: defaultdict(list))
 
