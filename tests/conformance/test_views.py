@@ -13,7 +13,6 @@ from hub.adapters.postgres.database import Database
 from hub.adapters.postgres.intake import PostgresIntake
 from hub.adapters.postgres.lanes import PostgresLanes
 from hub.adapters.postgres.ledger import PostgresLedger
-from hub.adapters.postgres.mailboxes import PostgresMailboxes
 from hub.adapters.postgres.registry import PostgresRegistry
 from hub.adapters.postgres.replays import PostgresReplays
 from hub.adapters.postgres.views import PostgresViews

@@ -82,7 +82,8 @@ _RESUME = """
     JOIN token ON token.id = page_session.token AND token.kind = 'partner'
       AND token.revoked_at IS NULL AND token.expires_at > clock_timestamp()
     LEFT JOIN partner ON partner.subscriber = token.owner
-    WHERE page_session.hash = $1 AND used_at > clock_timestamp() - $2::interval AND begun_at > clock_timestamp() - $3::interval
+    WHERE page_session.hash = $1 AND used_at > clock_timestamp() - $2::interval
+      AND begun_at > clock_timestamp() - $3::interval
 """
 
 _NOTE_USE = "UPDATE page_session SET used_at = clock_timestamp() WHERE hash = $1"
