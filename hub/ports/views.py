@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Protocol
 from uuid import UUID
 
+from hub.domain.cases import CaseStatus
 from hub.domain.decisions import Reason, Verdict
 from hub.domain.identity import ParcelKind, Subscriber
 from hub.domain.lifecycle import State
@@ -48,6 +49,7 @@ class DeliveryView:
     cause: str | None
     attachments: tuple[int, ...]
     kind: ParcelKind
+    case: CaseStatus
     reasons: tuple[Reason, ...]
     created_at: datetime
     changed_at: datetime

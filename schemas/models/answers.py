@@ -12,6 +12,7 @@ from uuid import UUID
 
 from pydantic import Field
 
+from schemas.models.rules import CaseWord
 from schemas.models.submission import PlaceMapping
 from schemas.models.wire import WireModel
 
@@ -84,6 +85,7 @@ class DeliveryAnswer(WireModel):
     kind: Literal["submission", "news"] = Field(
         description="`news`: an event on its way to the endpoint of who sent the submission."
     )
+    case: CaseWord = Field(description="How far it is at its partner, by what that reported.")
     reasons: list[ReasonAnswer]
     created_at: datetime
     changed_at: datetime
@@ -156,6 +158,9 @@ class LeaseAnswer(WireModel):
     until: datetime = Field(description="From then on, who asks next may get them.")
     full: bool = Field(description="Nothing is given: this partner's programs hold as many as they may.")
     items: list[ParcelAnswer]
+    unreadable: list[UUID] = Field(
+        description="Held too, and cannot be opened by the hub at this moment: an operator is to look at them."
+    )
 
 
 class ReleasedAnswer(WireModel):

@@ -100,6 +100,8 @@ async def test_what_a_partner_reports_its_sender_reads_once_and_in_order(world: 
     assert [one["id"] for one in told] == [first.json["event"], done.json["event"]]
     assert told[1]["number"] == told[0]["number"] + 1
     assert [one["number"] for one in await events(world, since=told[0]["number"])] == [told[1]["number"]]
+    seen = (await world.call("GET", f"/v1/submissions/{told[0]['submission']}")).json["deliveries"]
+    assert {one["id"]: one["case"] for one in seen}[delivery] == "DONE"
     # Who read what is in the journal, once.
     lines = await rows(
         world.database,

@@ -17,6 +17,7 @@ from hub.adapters.postgres.claims import CLAIM_COLUMNS, claim_from
 from hub.adapters.postgres.database import Connection, Database
 from hub.adapters.postgres.gauges import read_gauges
 from hub.adapters.postgres.rows import reasons_from_json
+from hub.domain.cases import CaseStatus
 from hub.domain.identity import ParcelKind, Subscriber
 from hub.domain.lifecycle import State
 from hub.ports.views import (
@@ -185,10 +186,12 @@ _DELIVERIES = """
     SELECT delivery.id, delivery.submission, submission.sender, submission.external_id, delivery.procedure,
            delivery.subscriber, COALESCE(partner.name, delivery.subscriber) AS partner, delivery.channel,
            delivery.sequence, delivery.state, delivery.cause, delivery.attachments, delivery.kind, named.reasons,
+           delivery_case.status AS case_status,
            delivery.created_at, delivery.changed_at, delivery.due_at
     FROM delivery
     JOIN submission ON submission.id = delivery.submission AND delivery.kind <> 'notice'
     LEFT JOIN partner ON partner.subscriber = delivery.subscriber
+    LEFT JOIN delivery_case ON delivery_case.delivery = delivery.id
     LEFT JOIN LATERAL (
         SELECT recipient -> 'reasons' AS reasons
         FROM decision, jsonb_array_elements(decision.recipients) AS recipient
@@ -243,6 +246,7 @@ def _delivery(row: asyncpg.Record, attempts: Iterable[AttemptView] = ()) -> Deli
         cause=row["cause"],
         attachments=tuple(row["attachments"]),
         kind=ParcelKind(row["kind"]),
+        case=CaseStatus(row["case_status"] or CaseStatus.HUBEE_NOTIFIED),
         reasons=reasons_from_json(row["reasons"] or ()),
         created_at=row["created_at"],
         changed_at=row["changed_at"],

@@ -68,6 +68,7 @@ def delivery_answer(view: DeliveryView, reader: Identity) -> DeliveryAnswer:
         cause=view.cause,
         attachments=list(view.attachments),
         kind=view.kind.value,
+        case=view.case.value,
         reasons=[
             ReasonAnswer(
                 rule=reason.rule,
