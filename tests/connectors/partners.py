@@ -368,6 +368,12 @@ def attachments(mail: EmailMessage[str, str]) -> dict[str, bytes]:
     }
 
 
+def plain_of(mail: EmailMessage[str, str]) -> str:
+    """The text of a mail, as who reads no HTML sees it."""
+    body: Any = mail.get_body(("plain",))
+    return str(body.get_content()).replace("\r\n", "\n")
+
+
 @asynccontextmanager
 async def mail_town(
     tls: str = "none",

@@ -8,7 +8,6 @@ import ssl
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from email.message import EmailMessage
 from typing import Any
 
 import aiosmtplib
@@ -27,6 +26,7 @@ from tests.connectors.partners import (
     attachments,
     mail_town,
     names,
+    plain_of,
     some_file,
     some_parcel,
     surroundings,
@@ -43,11 +43,6 @@ async def channel() -> AsyncIterator[Connector]:
     made = connector(surroundings())
     yield made
     await made.close()
-
-
-def plain_of(mail: EmailMessage[str, str]) -> str:
-    body: Any = mail.get_body(("plain",))
-    return str(body.get_content()).replace("\r\n", "\n")
 
 
 def with_settings(endpoint: Endpoint, **settings: object) -> Endpoint:

@@ -23,7 +23,7 @@ from hub.domain.retry import Policies
 from hub.ports.connector import Surroundings
 from hub.services.dispatch import DispatchRoom, Pace
 from hub.services.endpoints import EndpointRoom
-from tests.connectors.partners import HERE, SECRET, mail_town, outgoing
+from tests.connectors.partners import HERE, SECRET, attachments, mail_town, outgoing, plain_of
 from tests.ports import free_port
 from tests.services.http_world import World, offer, open_world
 from tests.unit.samples import BONNEVILLE
@@ -117,9 +117,10 @@ async def test_a_service_that_is_away_costs_its_partner_no_parcel_and_is_used_ag
             assert [item["sequence"] for item in lying] == [1, 2, 3]
             assert [item["state"] for item in lying].count("delivered") == 2
             [mail] = town.read()
-            assert str(BONNEVILLE) in mail.get_content()
-            assert "boîte de dépôt" in mail.get_content()
-            assert not mail.is_multipart()
+            told = plain_of(mail)
+            assert str(BONNEVILLE) in told
+            assert "boîte de dépôt" in told
+            assert attachments(mail) == {}
 
             app = web.Application()
             app.router.add_post("/depot", take)

@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 from email.message import EmailMessage
-from typing import Any
 from uuid import UUID
 
 import pytest
@@ -33,7 +32,7 @@ from hub.services.parcels import ParcelRoom
 from hub.wire import read_status_report
 from tests.conformance.motion import assert_sound, plant
 from tests.conformance.samples import rows
-from tests.connectors.partners import attachments, some_file, some_parcel, surroundings
+from tests.connectors.partners import attachments, plain_of, some_file, some_parcel, surroundings
 from tests.postfix import Postfix, postfix
 
 LIMIT = 10.0
@@ -84,11 +83,6 @@ async def arrived(server: Postfix, number: int) -> list[EmailMessage[str, str]]:
     return server.mails()
 
 
-def plain(mail: EmailMessage[str, str]) -> str:
-    body: Any = mail.get_body(("plain",))
-    return str(body.get_content())
-
-
 # --- what arrives -------------------------------------------------------------------------------------
 
 
@@ -117,7 +111,7 @@ async def test_a_notification_says_the_reference_and_where_to_fetch_and_no_more(
     await channel.deliver(endpoint(server, "accueil"), [parcel], LIMIT)
     [mail] = await arrived(server, 1)
     assert attachments(mail) == {}
-    text = plain(mail)
+    text = plain_of(mail)
     assert "Référence : A-9-X3UGO4V7" in text
     assert "https://hub.test/boite" in text
     assert "Camille" not in mail.as_string()
@@ -279,13 +273,13 @@ async def test_a_digest_whose_worker_was_killed_after_the_server_s_yes_is_the_sa
         await until(all_are(store, "delivered", "delivered", "planned", "planned"))
     first, second = await arrived(server, 2)
     assert first["Message-ID"] == second["Message-ID"]
-    assert plain(first) == plain(second)
-    assert [f"dossier-{number}" in plain(first) for number in (1, 2, 3, 4)] == [True, True, False, False]
+    assert plain_of(first) == plain_of(second)
+    assert [f"dossier-{number}" in plain_of(first) for number in (1, 2, 3, 4)] == [True, True, False, False]
     concluded = await rows(store, "SELECT DISTINCT written_by FROM journal WHERE outcome = 'delivered'")
     assert len(concluded) == 1, "in one transaction"
     async with serving(store, channel, PostgresLanes(store), "carla", ahead=2 * DAY):
         await until(all_are(store, *["delivered"] * 4))
     *_, third = await arrived(server, 3)
     assert third["Message-ID"] != first["Message-ID"]
-    assert [f"dossier-{number}" in plain(third) for number in (1, 2, 3, 4)] == [False, False, True, True]
+    assert [f"dossier-{number}" in plain_of(third) for number in (1, 2, 3, 4)] == [False, False, True, True]
     await assert_sound(store)
