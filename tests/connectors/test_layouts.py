@@ -6,7 +6,7 @@ import asyncio
 import io
 import re
 import zipfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from xml.etree.ElementTree import Element
@@ -217,7 +217,7 @@ async def test_whatever_files_are_called_there_is_one_header_one_message_and_eve
 # --- message.xml --------------------------------------------------------------------------------------
 
 
-def texts(root: Element, path: str) -> Sequence[str]:
+def texts(root: Element, path: str) -> list[str]:
     return [found.text or "" for found in root.findall(path, {"m": FORM, "p": PEC})]
 
 
