@@ -18,9 +18,6 @@ from hub.domain.errors import SettingsError, Tampered, UnknownKey
 from hub.ports.keyring import Keyring
 from hub.ports.keys import KeyPlace, WrappedKeys
 
-SIGNED = timedelta(days=7)
-"""How long at least what was signed under a key is good for: mail that comes back comes back within days."""
-
 
 @dataclass(frozen=True, slots=True)
 class KeyStanding:
@@ -59,7 +56,7 @@ class RotationRoom:
         self._kept = kept
         self._place = place
         self._shared = shared
-        self._patience = max(lifetime, SIGNED)
+        self._lifetime = lifetime
 
     async def standing(self) -> list[KeyStanding]:
         """The keys that are known, newest first, and those that something is wrapped under all the same."""
@@ -129,10 +126,10 @@ class RotationRoom:
             # A key that is only about to come stands behind too, where keys come from a setting.
             if kept.id != newest or not kept.older.issuperset(others):
                 raise SettingsError("there is a key that nothing was wrapped under so far: rotate first")
-            if kept.age < self._patience and not at_once:
-                left = self._patience - kept.age
+            if kept.age < self._lifetime and not at_once:
+                left = self._lifetime - kept.age
                 raise SettingsError(
-                    "links and return addresses were signed under the old key that are still good for"
+                    "links were signed under the old key that are still good for"
                     f" {left.total_seconds() / 3600:.0f} hours; --at-once ends them now"
                 )
             for id in others:

@@ -3,6 +3,7 @@ begun is brought to its end by the same command."""
 
 from __future__ import annotations
 
+import base64
 import os
 import stat
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -14,13 +15,16 @@ from uuid import uuid4
 
 import pytest
 import pytest_asyncio
+from pydantic import SecretStr
 
 from hub.adapters.keys.file import KeyFile
 from hub.adapters.keys.local import LocalKeyring
 from hub.adapters.postgres.database import Connection, Database
 from hub.adapters.postgres.wrapped_keys import PLACES, PostgresWrappedKeys
+from hub.assembly.ground import ground
 from hub.domain.errors import SettingsError, Unavailable, UnknownKey
 from hub.services.rotation import RotationRoom
+from hub.settings import Settings
 
 MANY = 2500
 LIFETIME = timedelta(hours=72)
@@ -121,7 +125,7 @@ async def test_everything_is_wrapped_anew_in_pages_and_the_old_key_is_needed_no_
     assert await world.rotate() == MANY + 4
     assert await world.rotate() == 0, "what is under way is gone on with: no third key is made"
     room = world.room(world.keyring())
-    with pytest.raises(SettingsError, match="still good for 168 hours; --at-once"):
+    with pytest.raises(SettingsError, match="still good for 72 hours; --at-once"):
         await room.forget(at_once=False)
     assert await room.forget(at_once=True) == 1
     fresh = world.keyring()
@@ -239,6 +243,24 @@ async def test_what_does_not_open_is_told_and_stops_nothing(world: World) -> Non
     assert told.left == {stranger.ids[0]: 1, keyring.ids[1]: 1}
     standing = {one.id: (one.known, one.wrapped) for one in await world.room(keyring).standing()}
     assert standing[stranger.ids[0]] == (False, 1)
+
+
+async def test_another_key_than_the_store_s_ends_the_start_with_a_sentence(
+    fresh_database: Callable[[], str], tmp_path: Path
+) -> None:
+    def told(key: bytes) -> Settings:
+        return Settings(
+            folder=tmp_path, database_url=SecretStr(dsn), key=SecretStr(base64.b64encode(key).decode())
+        )
+
+    dsn = fresh_database()
+    async with ground(told(bytes(32)), alone=False) as first:
+        digest = first.keyring.digest(b"content")
+    with pytest.raises(SettingsError, match="nothing would open"):
+        async with ground(told(bytes(range(32))), alone=False):
+            pass
+    async with ground(told(bytes(32)), alone=False) as again:
+        assert again.keyring.digest(b"content") == digest
 
 
 # --- killed ---------------------------------------------------------------------------------------------
