@@ -28,6 +28,10 @@ class AlarmKind(StrEnum):
     """A lane whose endpoint has failed for too long."""
     ADDRESS = "address"
     """Of a partner with several, one that did not take what another one took, or gave it back; for three days."""
+    UNREADABLE = "unreadable"
+    """Lies in its partner's return folder, and says nothing that could be kept."""
+    RETURNS = "returns"
+    """A return folder that could not be looked at for too long."""
 
 
 @dataclass(frozen=True, slots=True)

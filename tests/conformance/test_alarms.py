@@ -14,9 +14,11 @@ from hub.adapters.postgres.intake import PostgresIntake
 from hub.adapters.postgres.lanes import PostgresLanes
 from hub.adapters.postgres.mailboxes import PostgresMailboxes
 from hub.adapters.postgres.reads import PostgresReads
+from hub.adapters.postgres.return_folders import PostgresReturnFolders
 from hub.adapters.postgres.views import PostgresViews
 from hub.domain.alarms import Alarm, AlarmKind, Patience
 from hub.ports.reads import Read
+from hub.ports.returns import LeftFile
 from hub.services.alarms import AlarmRoom
 from tests.conformance.motion import conclude, delivered, park, plant, take
 from tests.conformance.samples import execute, submission, subscriber
@@ -113,6 +115,23 @@ async def test_lanes_that_are_closed_or_fail_and_what_is_parked_are_told(
     assert (causes[AlarmKind.PARKED], causes[AlarmKind.CLOSED]) == ("sftp.denied", "webhook.http_401")
     gauges = await PostgresViews(database).counts()
     assert (gauges["alarms.parked"], gauges["alarms.closed"], gauges["alarms.unfetched"]) == (1, 1, 0)
+
+
+async def test_return_folders_that_are_away_and_files_that_nobody_can_read_are_told(
+    database: Database, alarms: PostgresAlarms
+) -> None:
+    folders = PostgresReturnFolders(database)
+    await plant(database, [], [1, 2], channel="sftp", settings={"return_directory": "retour"})
+    assert len(await folders.due(10, timedelta(minutes=1))) == 2
+    left = [LeftFile(bytes(16), "no_xml"), LeftFile(bytes(range(16)), "unknown")]
+    for _ in range(2):
+        assert await look(alarms) == set()
+        await folders.looked(subscriber(1), timedelta(0), None, left)
+        await folders.looked(subscriber(2), timedelta(0), "sftp.timeout", ())
+    unreadable = ("unreadable", str(subscriber(1)), "sftp", 2)
+    assert await look(alarms) == {unreadable}
+    await execute(database, "UPDATE return_folder SET failing_since = failing_since - interval '61 minutes'")
+    assert await look(alarms) == {unreadable, ("returns", str(subscriber(2)), "sftp", 1)}
 
 
 async def test_an_alarm_is_one_line_when_it_begins_and_none_while_it_lasts(

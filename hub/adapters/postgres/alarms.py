@@ -118,4 +118,13 @@ _FIND = """
     SELECT 'address', subscriber, 'mail', min(since), count(*), mode() WITHIN GROUP (ORDER BY cause)
     FROM address_fault WHERE last_at > clock_timestamp() - interval '3 days'
     GROUP BY subscriber
+    UNION ALL
+    SELECT 'unreadable', subscriber, 'sftp', min(told_at), count(*), mode() WITHIN GROUP (ORDER BY flaw)
+    FROM return_file JOIN partner USING (subscriber)
+    WHERE told_at IS NOT NULL AND settings ? 'return_directory'
+    GROUP BY subscriber
+    UNION ALL
+    SELECT 'returns', subscriber, 'sftp', failing_since, 1, cause
+    FROM return_folder JOIN partner USING (subscriber)
+    WHERE failing_since < clock_timestamp() - $5::interval AND settings ? 'return_directory'
 """
