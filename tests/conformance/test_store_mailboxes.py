@@ -311,6 +311,20 @@ async def test_the_programs_of_a_partner_hold_so_many_and_no_more(
     assert await take_all(mailboxes, "poste-3", 9) == [1, 2, 3]
 
 
+async def test_what_can_be_read_no_more_keeps_no_reader_from_the_rest(
+    database: Database, mailboxes: PostgresMailboxes
+) -> None:
+    names = await plant(database, range(7), channel="mailbox")
+    await execute(
+        database,
+        "DELETE FROM submission_key WHERE submission IN"
+        " (SELECT submission FROM delivery WHERE sequence IN (1, 2, 3, 5))",
+    )
+    assert await take_all(mailboxes, "poste-1", 1) == [4]
+    assert await take_all(mailboxes, "poste-2", 5) == [6, 7]
+    assert len(await opened(mailboxes)) == len(names)
+
+
 async def test_what_is_held_and_never_acknowledged_is_an_alarm_like_anything_else(
     database: Database, mailboxes: PostgresMailboxes
 ) -> None:
@@ -367,7 +381,7 @@ async def test_looking_and_holding_cost_a_page_however_much_lies_there(database:
     for statement, asked in (
         (entries._OPEN, (0, 50)),
         (entries._OPEN, (15_000, 50)),
-        (entries.LEASABLE, (0, 50, "poste-1", 50)),
+        (entries.LEASABLE, (0, 50)),
     ):
         [row] = await rows(
             database, f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}", str(subscriber(1)), *asked

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,7 @@ async def test_what_a_citizen_wrote_lies_nowhere_in_clear_but_at_the_partner() -
         async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {operator}"}) as session:
             counts = await at_rest(hub, session)
             await _nothing_in_pages(session, hub)
+        await _read_on_the_mailboxs_page(hub, await hub.token("partner", BONNEVILLE))
         assert (counts["deliveries.delivered"], counts["deliveries.parked"]) == (1, 1)
         await _nothing_in_commands(world)
         async with asyncio.timeout(30):
@@ -131,6 +133,27 @@ async def test_what_a_citizen_wrote_lies_nowhere_in_clear_but_at_the_partner() -
         for path in files:
             assert _finds(path.read_bytes()) == [], path
         _everything_at_the_partner(world.folder / "partners")
+
+
+async def _read_on_the_mailboxs_page(hub: Hub, token: str) -> None:
+    """By the partner, which sees it all; what it does wrong repeats nothing of it."""
+    async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as session:
+        async with session.post(f"{hub.url}/boite/connexion", data={"code": token}) as page:
+            assert page.status == 200
+        async with session.get(f"{hub.url}/boite/remis") as page:
+            listed = await page.text()
+        assert _finds(listed.encode()) == []
+        [path] = re.findall(r'href="(/boite/plis/[0-9a-f-]+)"', listed)
+        async with session.get(hub.url + path) as page:
+            assert {"lastname", "content", "contentkey", "filename"} <= set(_finds(await page.read()))
+        for wrong in (f"{path}/fichiers/9", f"{path}/fichiers/{_value('content')}"):
+            async with session.get(hub.url + wrong) as page:
+                assert page.status == 404
+                assert _finds(await page.read()) == []
+        for action in ("confirmer", "signaler", "rien"):
+            async with session.post(f"{hub.url}{path}/{action}", data={"message": _value("content")}) as page:
+                assert page.status in (403, 405)
+                assert _finds(await page.read()) == []
 
 
 async def _nothing_in_problems(session: aiohttp.ClientSession, hub: Hub) -> None:

@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 
 import pytest_asyncio
 
-from tests.conformance.samples import rows
+from tests.conformance.samples import execute, rows
 from tests.journeys.agent import deliver_all
 from tests.services.http_world import SENDER, Answer, World, inline, offer, open_world
 
@@ -82,6 +82,18 @@ async def test_a_program_gives_back_what_it_will_not_treat_and_only_its_own(worl
     for odd in ("%00", "x" * 500, "%F0%9F%98%80", "a%20b"):
         answer = await world.call("DELETE", f"/v1/mailbox/leases/{odd}", "bonneville")
         assert (answer.status, answer.json) == (200, {"released": 0})
+
+
+async def test_what_does_not_open_is_named_and_keeps_a_program_from_nothing_else(world: World) -> None:
+    first, second = await fill(world, 2)
+    await execute(
+        world.database,
+        "UPDATE submission SET sealed = sealed || '\\x00'::bytea"
+        f" WHERE id = (SELECT submission FROM delivery WHERE id = '{first}')",
+    )
+    told = await lease(world)
+    assert [item["delivery"] for item in told["items"]] == [second]
+    assert told["unreadable"] == [first]
 
 
 async def test_looking_holds_nothing_and_shows_what_is_held(world: World) -> None:

@@ -17,10 +17,13 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
+from hub.adapters.postgres.rule_books import PostgresRuleBooks
 from hub.domain.errors import Unavailable
 from hub.entrypoints.http.app import build
 from hub.entrypoints.http.server import serve
+from hub.ports.rule_books import Change, Item, ItemKind
 from hub.ports.tokens import PartnerIdentity
+from schemas.models.rules import SuccessionIn
 from tests.conformance.samples import execute, rows
 from tests.journeys.agent import deliver_all
 from tests.services.http_world import World, inline, offer, open_world
@@ -332,6 +335,33 @@ async def test_another_partner_s_parcel_is_as_one_that_does_not_exist_on_every_p
     assert "confirmée" not in (await browser.get(f"/boite?confirme={name}")).text.replace(
         "Réception confirmée", ""
     )
+
+
+async def test_what_followed_to_a_successor_is_told_to_have_and_not_to_whom(world: World) -> None:
+    name = await fill(world)
+    browser = Browser(world)
+    await browser.log_in()
+    told = SuccessionIn(former=str(BONNEVILLE), subscriber="11001401600015-1").model_dump_json(
+        exclude={"former"}, exclude_defaults=True
+    )
+    succession = Item(ItemKind.SUCCESSION, str(BONNEVILLE), told.encode())
+    await PostgresRuleBooks(world.database).publish(
+        Change((succession,)), 1, timedelta(0), "essai", "fusion de communes"
+    )
+    listed = await browser.get("/boite")
+    assert "Rien à relever" in listed.text
+    confirmed = await browser.post(f"/boite/plis/{name}/confirmer", {"cle": listed.key, "accord": "oui"})
+    for page in (
+        confirmed,
+        await browser.get(f"/boite/plis/{name}"),
+        await browser.get(f"/boite/plis/{name}/archive"),
+        await browser.get(f"/boite/plis/{name}/fichiers/1"),
+    ):
+        assert (page.status, "Pli transféré" in page.text) == (410, True)
+        assert "11001401600015" not in page.text
+    successor = Browser(world)
+    await successor.log_in("stranger")
+    assert (await successor.get(f"/boite/plis/{name}/fichiers/1")).body == CONTENT
 
 
 async def test_all_files_of_a_parcel_come_as_one_archive(world: World) -> None:

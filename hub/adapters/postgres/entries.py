@@ -105,13 +105,16 @@ _OPEN = (
     _FOUND.format(own=_OWN_LANES, moving="", columns=_COLUMNS, theirs=_THEIRS) + " ORDER BY delivery.sequence"
 )
 
-LEASABLE = f"""
-    {_FOUND.format(own=_OWN_LANES, moving="AND state <> 'in_flight'", columns=_COLUMNS, theirs=_THEIRS)}
-    WHERE mailbox_lease.reader IS NULL OR mailbox_lease.reader = $4
-    ORDER BY delivery.sequence
-    LIMIT $5
-"""
-"""Of the first $3 with numbers above $2 that are open, those that no other reader than $4 holds, $5 at most."""
+LEASABLE = (
+    _FOUND.format(
+        own=_OWN_LANES,
+        moving="AND state <> 'in_flight'",
+        columns=f"{_COLUMNS}, mailbox_lease.reader",
+        theirs=_THEIRS,
+    )
+    + " ORDER BY delivery.sequence"
+)
+"""What is open and may be held, the next $3 with numbers above $2, each with who holds it."""
 
 _LASTING = """
     WITH looked AS MATERIALIZED (

@@ -24,6 +24,9 @@ from hub.ports.mailboxes import Entry, EntryPage, Leased
 
 _LOCK = 4_812_016
 
+_WINDOWS = 50
+"""Looks behind what cannot be read any more; the first one is enough where there is nothing of that."""
+
 
 class PostgresMailboxes:
     """Implements `hub.ports.mailboxes.Mailboxes`."""
@@ -60,7 +63,7 @@ class PostgresMailboxes:
             most = min(limit, MOST_LEASED - others)
             if most <= 0:
                 return Leased((), until, full=True)
-            rows = await connection.fetch(LEASABLE, partner, 0, others + most, reader, most)
+            rows = await _free(connection, partner, reader, others, most)
             await connection.execute(_HOLD, [row["id"] for row in rows], partner, reader, until)
             return Leased(tuple(replace(entry_from(row), leased_until=until) for row in rows), until)
 
@@ -91,6 +94,21 @@ class PostgresMailboxes:
             return [delivery for delivery in dict.fromkeys(deliveries) if delivery in held]
 
         return await self._database.run(work)
+
+
+async def _free(
+    connection: Connection, partner: str, reader: str, others: int, most: int
+) -> Sequence[asyncpg.Record]:
+    """The first that no other reader holds and that can still be read: nobody could do anything with the others."""
+    found: list[asyncpg.Record] = []
+    after = 0
+    for _ in range(_WINDOWS):
+        window = await connection.fetch(LEASABLE, partner, after, others + most)
+        found += [row for row in window if row["reader"] in (None, reader) and not row["purged"]]
+        if len(found) >= most or len(window) < others + most:
+            break
+        after = window[-1]["sequence"]
+    return found[:most]
 
 
 async def _lock_own(

@@ -14,7 +14,7 @@ import structlog
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from hub.domain.errors import MissingKey, Tampered
+from hub.domain.errors import MissingKey, Tampered, UnknownKey
 from hub.domain.identity import Subscriber
 from hub.domain.mailbox import Drawer, drawer
 from hub.entrypoints.http.access import Partner
@@ -154,7 +154,7 @@ def opened(rooms: Rooms, item: MailboxItem) -> Parcel | None:
     """None when it does not open: one such parcel keeps a partner from no other."""
     try:
         return rooms.parcels.build(item.claim)
-    except (MissingKey, Tampered) as error:
+    except (MissingKey, Tampered, UnknownKey) as error:
         log.error("parcel.unreadable", delivery=str(item.claim.attempt.delivery), error=type(error).__name__)
         return None
 
@@ -196,11 +196,14 @@ async def post_lease(request: Request, partner: Partner, rooms: InRooms) -> Resp
     leased = await rooms.mailboxes.lease(
         partner.subscriber, reader, timedelta(seconds=asked.seconds), asked.limit
     )
+    items = await _answers(rooms, partner.subscriber, leased.entries)
+    read = {item.delivery for item in items}
     answer = LeaseAnswer(
         reader=reader,
         until=leased.until,
         full=leased.full,
-        items=await _answers(rooms, partner.subscriber, leased.entries),
+        items=items,
+        unreadable=[entry.delivery for entry in leased.entries if entry.delivery not in read],
     )
     return Response(answer.model_dump_json(), media_type=JSON)
 
