@@ -22,11 +22,15 @@ async def _told(world: Stage, *words: str, code: int = 0) -> str:
     return told.text
 
 
+async def _token(world: Stage, *words: str) -> str:
+    return (await _told(world, "tokens", "create", *words)).strip()
+
+
 def _key_file(world: Stage) -> Path:
     return Path(world.environment["HUB_FOLDER"]) / "hub.key"
 
 
-async def _link(world: Stage, hub: Hub, token: str) -> str:
+async def _link(hub: Hub, token: str) -> str:
     """A signed link, as the mailbox gives it."""
     async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {token}"}) as session:
         found = await hub.read(session, "/v1/mailbox")
@@ -43,9 +47,8 @@ async def test_a_key_rotated_while_the_hub_is_at_work_loses_nothing() -> None:
     async with stage() as world:
         _serve_by_mailbox(world, BONNEVILLE)
         hub = await world.start()
-        sender = await hub.token("sender", "site", "--procedure", "recensementCitoyen")
-        operator = await hub.token("operator", "o")
-        partner = await hub.token("partner", BONNEVILLE)
+        sender = await _token(world, "sender", "site", "--procedure", "recensementCitoyen")
+        operator, partner = await _token(world, "operator", "o"), await _token(world, "partner", BONNEVILLE)
         async with (
             aiohttp.ClientSession(headers={"Authorization": f"Bearer {sender}"}) as session,
             aiohttp.ClientSession(headers={"Authorization": f"Bearer {operator}"}) as watching,
@@ -53,7 +56,7 @@ async def test_a_key_rotated_while_the_hub_is_at_work_loses_nothing() -> None:
             first = await post(session, hub.url, submission(1, "recensementCitoyen", "74042"))
             await post(session, hub.url, submission(2, "recensementCitoyen", "74164"))
             await at_rest(hub, watching)
-            link = await _link(world, hub, partner)
+            link = await _link(hub, partner)
             old = _key_file(world).read_text().strip()
 
             # A stream of posts goes on all the while.
@@ -77,23 +80,15 @@ async def test_a_key_rotated_while_the_hub_is_at_work_loses_nothing() -> None:
                 while await _status(link) == 200:
                     await asyncio.sleep(0.1)
             assert await _status(link) == 401
-            assert await _status(await _link(world, hub, partner)) == 200
+            assert await _status(await _link(hub, partner)) == 200
             assert await post(session, hub.url, submission(1, "recensementCitoyen", "74042")) == first
             await post(session, hub.url, submission(98, "recensementCitoyen", "74164"))
             counts = await at_rest(hub, watching)
             assert counts.get("deliveries.parked", 0) == 0
 
-        await fetched(world)
-        await hub.stop()
-        hub = await world.start()
-        async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {sender}"}) as session:
-            assert await post(session, hub.url, submission(1, "recensementCitoyen", "74042")) == first
-            await post(session, hub.url, submission(99, "recensementCitoyen", "74164"))
-        async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {operator}"}) as watching:
-            assert (await at_rest(hub, watching)).get("deliveries.parked", 0) == 0
         # The receiver believes no other secret: the endpoint's opened each time.
         await fetched(world)
-        assert len({line["delivery"] for line in world.arrivals()}) == 2 + 1 + 20
+        assert len({line["delivery"] for line in world.arrivals()}) == 1 + 20 + 1
         await hub.stop()
         assert base64.b64decode(old) not in (world.folder / "hub.log").read_bytes()
         assert SECRET.encode() not in (world.folder / "hub.log").read_bytes()
