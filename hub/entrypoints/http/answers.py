@@ -67,7 +67,7 @@ def delivery_answer(view: DeliveryView, reader: Identity) -> DeliveryAnswer:
         state=view.state.value,
         cause=view.cause,
         attachments=list(view.attachments),
-        kind=view.kind.value,
+        kind="news" if view.kind is ParcelKind.NEWS else "submission",
         case=view.case.value,
         reasons=[
             ReasonAnswer(
