@@ -150,7 +150,9 @@ class Settings(BaseSettings):
     mail_relay_user: str | None = None
     mail_relay_password_file: Path | None = Field(None, description="Holds its password, in one line.")
     mail_relay_sender: str | None = Field(
-        None, pattern=r"^[!-?A-~]+@[A-Za-z0-9.-]+$", description="The address mails come from."
+        None,
+        pattern=r"^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9.-]+$",
+        description="The address mails come from.",
     )
     mail_return_domain: str | None = Field(
         None, pattern="^[A-Za-z0-9.-]+$", description="Of the addresses that mails come back to."

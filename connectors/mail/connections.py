@@ -32,10 +32,23 @@ async def open_connection(server: Server, outgoing: Outgoing, limit: float) -> S
     """Encrypted, checked and logged in, as the server's settings say. Raises what `judge` understands; leaves nothing
     open then."""
     async with asyncio.timeout(limit):
-        door = await outgoing.connect(server.host, server.port, limit)
+        smtp = _over(await outgoing.connect(server.host, server.port, limit), server, limit)
+        try:
+            # From here on the socket is the connection's: closed beside it, its number would be another's by the time
+            # that the connection lets go of it.
+            await smtp.connect()
+            await smtp.ehlo()
+        except BaseException:
+            smtp.close()
+            raise
+    return smtp
+
+
+def _over(door: socket.socket, server: Server, limit: float) -> SMTP:
+    try:
         # What the system holds for us looks sent: the less it may hold, the sooner silence is seen.
         door.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _UNDER_WAY)
-        smtp = SMTP(
+        return SMTP(
             hostname=server.host,
             sock=door,
             use_tls=server.tls == "tls",
@@ -47,14 +60,9 @@ async def open_connection(server: Server, outgoing: Outgoing, limit: float) -> S
             local_hostname=server.greeting,
             timeout=limit,
         )
-        try:
-            await smtp.connect()
-            await smtp.ehlo()
-        except BaseException:
-            smtp.close()
-            door.close()
-            raise
-    return smtp
+    except BaseException:
+        door.close()
+        raise
 
 
 @dataclass(slots=True)

@@ -16,12 +16,12 @@ from aiosmtplib import SMTP, SMTPNotSupported
 
 from connectors.mail.connections import Connections, Line
 from connectors.mail.conversation import Mail, Untaken, reachable, start_over, transmit
-from connectors.mail.judging import FAULTS, Crowded, judge
+from connectors.mail.judging import FAULTS, Crowded, judge, of_relay
 from connectors.mail.letter import Letterhead, attached, digest, linked, mail_size, notice, referred
 from connectors.mail.settings import FIELDS, Target, read
 from connectors.parcels import own_fault, unforeseen
 from connectors.trials import mail as trials
-from hub.domain.delivery import About, Deferred, Outcome, Refused
+from hub.domain.delivery import About, Deferred, Delivered, Outcome, Refused
 from hub.domain.errors import HubError
 from hub.domain.fields import Field
 from hub.domain.identity import ParcelKind
@@ -69,8 +69,12 @@ class MailConnector:
         except (*FAULTS, Crowded) as fault:
             if outcomes:
                 raise
-            return [judge(fault) for _ in parcels]
-        return outcomes
+            return [self._meant(judge(fault), target)] * len(parcels)
+        return [self._meant(outcome, target) for outcome in outcomes]
+
+    @staticmethod
+    def _meant(outcome: Outcome, target: Target) -> Outcome:
+        return of_relay(outcome) if target.server.relay and not isinstance(outcome, Delivered) else outcome
 
     def _way(self, target: Target) -> Outgoing:
         relay = self._surroundings.relay

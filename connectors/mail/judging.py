@@ -102,6 +102,17 @@ def _judge_code(fault: aiosmtplib.SMTPResponseException, code: int) -> Deferred 
             return Deferred("mail.server_busy")
 
 
+_OF_THE_SERVER = frozenset({"mail.login_refused", "mail.tls_or_login_missing", "mail.sender_refused"})
+
+
+def of_relay(outcome: Deferred | Refused) -> Deferred | Refused:
+    """What an outcome means where the server is the hub's own: that it refuses the hub is no partner's fault, and
+    closes nobody's lane."""
+    if isinstance(outcome, Refused) and outcome.cause in _OF_THE_SERVER:
+        return Deferred(outcome.cause, answer=outcome.answer)
+    return outcome
+
+
 def least_bad(outcomes: Sequence[Deferred | Refused]) -> Deferred | Refused:
     """Of what came of the same mail for several addresses, what is worth most hope."""
     return min(outcomes, key=lambda one: (isinstance(one, Refused), one.about is About.PARCEL))

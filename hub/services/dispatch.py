@@ -207,6 +207,9 @@ class DispatchRoom:
         if closed_for > timedelta(0):
             return Page(lane.id, rest=closed_for, standing=lane.standing)
         if frequency_of(lane.endpoint) is not Frequency.UNIT:
+            # A whole issue is what tries the endpoint: before it goes again, all but one of it falls back.
+            if lane.standing.fails and lane.failing is not None and falls_back(pace, lane.failing):
+                await self._lanes.fall_back(self._worker, lane.id)
             return await self._digests.ask(lane)
         most = 1 if lane.standing.fails else min(page_of(pace, self._pace.page), lane.standing.at_once)
         ordered, closes = (

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from connectors.mail import connector
 from connectors.mail.letter import Letterhead, attached, digest, linked, referred
 from connectors.mail.mime import Attached, written
+from demo.receivers.smtp import own_certificate
 from hub.domain.delivery import About, Deferred, Delivered, Refused
 from hub.domain.digests import Issue
 from hub.domain.partner import Endpoint
@@ -379,6 +380,40 @@ async def test_a_partner_that_names_no_server_is_served_by_the_hub_s_own() -> No
         await channel.close()
         [mail] = town.read()
     assert mail["From"] == "hub@hub.test"
+
+
+async def test_that_the_hub_s_own_server_refuses_the_hub_closes_nobody_s_lane() -> None:
+    context, ca = own_certificate()
+    async with mail_town("starttls", context, ca, password="right") as town:
+        relay = Relay(
+            "127.0.0.1",
+            town.port,
+            "starttls",
+            "hub@hub.test",
+            outgoing(),
+            ca,
+            username="hub",
+            password="wrong",
+        )
+        channel = connector(replace(surroundings(), relay=relay))
+        theirs = Endpoint("mail", {"recipients": ["accueil@mairie.test"]})
+        assert await channel.deliver(theirs, [some_parcel()], LIMIT) == [Deferred("mail.login_refused")]
+        own = replace(town.endpoint, secrets={"username": "hub", "password": "wrong"})
+        assert await channel.deliver(own, [some_parcel()], LIMIT) == [
+            Refused("mail.login_refused", About.ENDPOINT)
+        ]
+        await channel.close()
+
+
+async def test_what_the_hub_s_own_server_says_of_a_partner_s_address_closes_its_lane() -> None:
+    async with mail_town() as town:
+        town.refusals = {"accueil@mairie.test": "550 5.1.1 who"}
+        channel = relayed(town)
+        theirs = Endpoint("mail", {"recipients": ["accueil@mairie.test"]})
+        assert await channel.deliver(theirs, [some_parcel()], LIMIT) == [
+            Refused("mail.mailbox_refused", About.ENDPOINT)
+        ]
+        await channel.close()
 
 
 async def test_a_partner_that_names_a_server_is_not_served_by_the_hub_s_own() -> None:
