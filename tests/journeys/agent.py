@@ -12,7 +12,6 @@ import time
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,8 +23,6 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
 
-from hub.adapters.postgres.lanes import PostgresLanes
-from tests.conformance.motion import conclude, delivered
 from tests.services.http_world import World, open_world
 
 Result = TypeVar("Result")
@@ -69,14 +66,6 @@ def house(dsn: str, folder: Path) -> Iterator[House]:
         if built:
             built[0].loop.call_soon_threadsafe(stopping.set)
         thread.join(PATIENCE)
-
-
-async def deliver_all(world: World) -> None:
-    """Everything that is due, into the mailboxes."""
-    lanes = PostgresLanes(world.database)
-    for lane in await lanes.lease("essai", 100, timedelta(minutes=1)):
-        claims = await lanes.claim("essai", lane.id, 1000)
-        await conclude(lanes, "essai", lane.id, [delivered(claim.attempt, "mailbox") for claim in claims])
 
 
 @dataclass(slots=True)

@@ -15,7 +15,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from tests.conftest import Databases
-from tests.journeys.agent import Agent, House, agent, deliver_all, house
+from tests.journeys.agent import Agent, House, agent, house
 from tests.services.http_world import World, inline, offer
 
 PDF = b"%PDF-1.4\n" + bytes(range(256)) * 300
@@ -57,7 +57,7 @@ async def _fill(world: World) -> None:
     )
     assert answer.status == 202, answer.body
     await world.route()
-    await deliver_all(world)
+    await world.deliver()
 
 
 def test_an_agent_reads_downloads_and_acknowledges_by_the_keyboard_alone(

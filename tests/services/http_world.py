@@ -27,6 +27,7 @@ from hub.adapters.postgres.database import Database
 from hub.adapters.postgres.events import PostgresEvents
 from hub.adapters.postgres.intake import PostgresIntake
 from hub.adapters.postgres.lane_orders import PostgresLaneOrders
+from hub.adapters.postgres.lanes import PostgresLanes
 from hub.adapters.postgres.mailboxes import PostgresMailboxes
 from hub.adapters.postgres.numbers import PostgresNumbers
 from hub.adapters.postgres.partners import PostgresPartners
@@ -59,6 +60,7 @@ from hub.services.reporting import ReportRoom
 from hub.services.uploads import UploadRoom
 from hub.wire import items, read_change
 from schemas.models.rules import ProcedureIn, SubscriptionIn
+from tests.conformance.motion import conclude, delivered
 from tests.unit.samples import BONNEVILLE, MINISTRY, territory
 
 SENDER = "essai-osl"
@@ -200,6 +202,13 @@ class World:
         decisions = [decide(letter.content, snapshot) for letter in letters]
         await PostgresRegistry(self.database).register(decisions)
         await tray.discard([letter.position for letter in letters])
+
+    async def deliver(self) -> None:
+        """Everything that is due, into the mailboxes."""
+        lanes = PostgresLanes(self.database)
+        for lane in await lanes.lease("essai", 100, timedelta(minutes=1)):
+            claims = await lanes.claim("essai", lane.id, 1000)
+            await conclude(lanes, "essai", lane.id, [delivered(claim.attempt, "mailbox") for claim in claims])
 
 
 @asynccontextmanager

@@ -12,7 +12,6 @@ from uuid import UUID, uuid4
 import pytest_asyncio
 
 from tests.conformance.samples import execute, rows
-from tests.journeys.agent import deliver_all
 from tests.services.http_world import SENDER, Answer, World, inline, offer, open_world
 
 CONTENT = bytes(range(256)) * 20
@@ -32,7 +31,7 @@ async def fill(world: World, count: int) -> list[str]:
         answer = await world.post(offer(external_id=f"d-{number}", attachments=[inline(CONTENT)]))
         assert answer.status == 202, answer.body
     await world.route()
-    await deliver_all(world)
+    await world.deliver()
     return [item["delivery"] for item in (await look(world))["items"]]
 
 

@@ -25,7 +25,6 @@ from hub.ports.rule_books import Change, Item, ItemKind
 from hub.ports.tokens import PartnerIdentity
 from schemas.models.rules import SuccessionIn
 from tests.conformance.samples import execute, rows
-from tests.journeys.agent import deliver_all
 from tests.services.http_world import World, inline, offer, open_world
 from tests.unit.samples import BONNEVILLE
 
@@ -99,7 +98,7 @@ async def fill(world: World, **more: Any) -> str:
     answer = await world.post(offer(attachments=[inline(CONTENT, "acte.pdf")], **more))
     assert answer.status == 202, answer.body
     await world.route()
-    await deliver_all(world)
+    await world.deliver()
     listed = await world.call("GET", "/v1/mailbox", "bonneville")
     return str(listed.json["items"][-1]["delivery"])
 
@@ -373,7 +372,7 @@ async def test_all_files_of_a_parcel_come_as_one_archive(world: World) -> None:
     answer = await world.post(offer(attachments=files))
     assert answer.status == 202, answer.body
     await world.route()
-    await deliver_all(world)
+    await world.deliver()
     [item] = (await world.call("GET", "/v1/mailbox", "bonneville")).json["items"]
     browser = Browser(world)
     await browser.log_in()
@@ -503,7 +502,7 @@ async def test_lists_go_on_page_by_page(world: World) -> None:
         answer = await world.post(offer(external_id=f"lot-{number:02d}"))
         assert answer.status == 202
     await world.route()
-    await deliver_all(world)
+    await world.deliver()
     browser = Browser(world)
     await browser.log_in()
     first = await browser.get("/boite")
