@@ -5,8 +5,8 @@ the process is gone (no clean-up, no farewell to the server). It loads everythin
 that a death costs a tenth of a second. A job is a line of JSON (`Job`), and so is what is told of it (`Told`).
 
 The journey: submissions with files are posted until they are answered, carried to the log, decided, registered,
-delivered, and one of them is sent again by an operator's order. The last life of a job is never killed, and closes the
-books.
+delivered, and one of them is sent again by an operator's order. Or, on the way back: partners report on them, each
+with a file, and the events go to the sender's endpoint. The last life of a job is never killed, and closes the books.
 """
 
 from __future__ import annotations
@@ -22,48 +22,60 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, cast
-from uuid import NAMESPACE_URL, uuid5
+from uuid import NAMESPACE_URL, UUID, uuid5
 
 import structlog
 
 from hub.adapters.postgres.database import Database
+from hub.adapters.postgres.intake import PostgresIntake
 from hub.adapters.postgres.lanes import PostgresLanes
 from hub.adapters.postgres.ledger import PostgresLedger
 from hub.adapters.postgres.log import PostgresLog
+from hub.adapters.postgres.partners import PostgresPartners
 from hub.adapters.postgres.registry import PostgresRegistry
 from hub.adapters.postgres.tray import PostgresTray
 from hub.adapters.system.clock import SystemClock
+from hub.domain.cases import CaseStatus
 from hub.domain.delivery import Delivered, Outcome
+from hub.domain.identity import Subscriber
 from hub.domain.lifecycle import State
-from hub.domain.partner import Endpoint
+from hub.domain.partner import Endpoint, Partner, made_up_siret
 from hub.domain.replays import ReplayOrder, Selection
+from hub.domain.reports import Kept, Report, ReturnedFile
 from hub.entrypoints.http.rooms import Rooms
 from hub.ports.connector import Parcel
 from hub.ports.log import Log, Topic
 from hub.services.intake import Offer
 from hub.services.reconciliation import ReconciliationRoom
 from hub.services.replay import ReplayRoom
+from hub.services.sweep import SweepRoom
 from hub.wire import offer_document
 from schemas.models.submission import SubmissionIn
 from tests.services.http_world import SENDER, World, offer, rooms_on
 from tests.services.room_world import Ports, column, decide_all, dispatch, serve_lanes
+from tests.unit.samples import BONNEVILLE, MINISTRY
 
 LEASE = 0.5
 KILLED = 137
 _LONGEST = 60
+DESK = Subscriber(made_up_siret("130018716", 7), "OSL1")
+"""The sender's own endpoint."""
 _REPLAY = uuid5(NAMESPACE_URL, "a replay of this journey")
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """`falls`: one life for each, killed at that call, before or after it ("before 7")."""
+    """`falls`: one life for each, killed at that call, before or after it ("before 7"). `back`: on the way back, whose
+    calls alone are counted."""
 
     dsn: str
     folder: str
     submissions: int
     falls: tuple[str, ...]
+    back: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +95,14 @@ class Axe:
         self._fall = int(number), when
         self._folder = folder
         self.calls: list[str] = []
+        self.sharp = True
 
     def over(self, port: Any) -> Any:
         return _Axed(port, self)
 
     def begins(self, name: str) -> int:
+        if not self.sharp:
+            return 0
         self.calls.append(name)
         self._perhaps(len(self.calls), "before")
         return len(self.calls)
@@ -133,7 +148,7 @@ class _Axed:
             yield self._axe.over(reader)
 
 
-class Partner:
+class Receiver:
     """Reads every file to its end, and notes what it has: a line that outlives its writer."""
 
     channel = "mailbox"
@@ -162,6 +177,7 @@ async def live(job: Job, fall: str | None) -> Told:
     """One life. Ends the process at the fall."""
     folder = Path(job.folder)
     axe = Axe(fall, folder)
+    axe.sharp = not job.back
     database = await Database.open(job.dsn)
     try:
         rooms = await rooms_on(database, folder, over=axe.over)
@@ -174,17 +190,23 @@ async def live(job: Job, fall: str | None) -> Told:
                     PostgresLog(database, 2),
                     PostgresRegistry(database),
                     PostgresLanes(database),
-                    Partner(folder),
+                    Receiver(folder),
                 )
             )
         )
         for number in range(job.submissions):
             await _post(rooms, number)
         await decide_all(world, through)
-        await _deliver(world, through)
-        await _send_again(world)
-        await _deliver(world, through)
-        wrong = () if fall is not None else tuple([text async for text in _wrong(world, job)])
+        if job.back:
+            axe.sharp = True
+            await _report(world)
+            await _tell_sender(world, through)
+        else:
+            await _deliver(world, through)
+            await _send_again(world)
+            await _deliver(world, through)
+        told = _wrong_on_the_way_back(world, job) if job.back else _wrong(world, job)
+        wrong = () if fall is not None else tuple([text async for text in told])
         return Told(job.falls, (), tuple(axe.calls), wrong)
     finally:
         await database.close()
@@ -215,6 +237,59 @@ async def _send_again(world: World) -> None:
     room = ReplayRoom(world.rooms.replays, world.rooms.library, SystemClock())
     while await room.run_once(0):
         pass
+
+
+async def _report(world: World) -> None:
+    """As partners who have had no answer: the same again."""
+
+    async def content(name: UUID) -> AsyncIterator[bytes]:
+        yield f"accusé de {name}".encode()
+
+    desk = Partner(DESK, "Formulaires", Endpoint("mailbox", {}), sender=SENDER)
+    await PostgresPartners(world.database).keep([(desk, None, None)])
+    for subscriber in (MINISTRY, BONNEVILLE):
+        names = await column(
+            world,
+            f"SELECT id FROM delivery WHERE subscriber = '{subscriber}' AND kind = 'submission' ORDER BY id",
+        )
+        reports = [Report(name, CaseStatus.DONE, file=ReturnedFile("accusé.txt")) for name in names]
+        contents = {place: content(name) for place, name in enumerate(names)}
+        answers = await world.rooms.reports.report(subscriber, reports, contents)
+        assert all(isinstance(answer, Kept) for answer in answers)
+
+
+async def _tell_sender(world: World, through: Ports) -> None:
+    async def at_rest() -> bool:
+        moving = "kind = 'news' AND state <> 'delivered' OR kind <> 'news' AND state <> 'acknowledged'"
+        return not await column(world, f"SELECT id FROM delivery WHERE {moving} LIMIT 1")
+
+    room = dispatch(
+        world, through.lanes, {"mailbox": through.partner}, worker=f"worker-{os.getpid()}", lease=LEASE
+    )
+    await serve_lanes(room, at_rest)
+
+
+async def _wrong_on_the_way_back(world: World, job: Job) -> AsyncIterator[str]:
+    reconciliation = ReconciliationRoom(PostgresLedger(world.database))
+    await reconciliation.fold()
+    for difference in (await reconciliation.read())[1]:
+        yield difference
+    numbers = await column(world, "SELECT number FROM event ORDER BY number")
+    if numbers != list(range(1, 2 * job.submissions + 1)):
+        yield f"events: {numbers}"
+    if len(await column(world, "SELECT DISTINCT delivery FROM event")) != len(numbers):
+        yield "of one delivery there are two events"
+    arrived = [json.loads(line) for line in (world.folder / "arrived").read_text().splitlines()]
+    news = {(name, tuple(digests)) for partner, _, name, digests in arrived if partner == str(DESK)}
+    if {name for name, _ in news} != set(map(str, await column(world, "SELECT id FROM event"))):
+        yield "other news arrived than there are events"
+    if len(news) != len(numbers):
+        yield "an event came twice, and not the same"
+    await SweepRoom(world.rooms.attachments, PostgresIntake(world.database), timedelta(0)).run_once()
+    named = await column(world, "SELECT count(*) FROM stored_file")
+    files = [path for path in (world.folder / "attachments").rglob("*") if path.is_file()]
+    if [len(files)] != named:
+        yield "files are left that nobody names, or are missing"
 
 
 async def _wrong(world: World, job: Job) -> AsyncIterator[str]:
@@ -296,7 +371,7 @@ def main() -> None:
     structlog.configure(processors=[lambda *_: (_ for _ in ()).throw(structlog.DropEvent)])
     for line in sys.stdin:
         told = json.loads(line)
-        job = Job(told["dsn"], told["folder"], told["submissions"], tuple(told["falls"]))
+        job = Job(told["dsn"], told["folder"], told["submissions"], tuple(told["falls"]), told["back"])
         if os.fork() == 0:
             os._exit(_carry_out(job))
 

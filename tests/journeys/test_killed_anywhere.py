@@ -34,7 +34,7 @@ class Mortals:
     running: int = 0
     told: list[dict[str, Any]] = field(default_factory=list)
 
-    def give(self, submissions: int, *falls: str) -> None:
+    def give(self, submissions: int, *falls: str, back: bool = False) -> None:
         if self.running == AT_ONCE:
             self.hear()
         self.given += 1
@@ -42,7 +42,7 @@ class Mortals:
         folder = self.folder / str(self.given)
         folder.mkdir()
         assert self.process.stdin is not None
-        job = Job(self.databases.make(), str(folder), submissions, falls)
+        job = Job(self.databases.make(), str(folder), submissions, falls, back)
         self.process.stdin.write(json.dumps(asdict(job)) + "\n")
         self.process.stdin.flush()
 
@@ -122,6 +122,22 @@ def test_wherever_the_process_is_killed_the_next_one_ends_the_journey(mortals: M
     assert not _wrong(told)
     assert kinds <= _fell(told)
     assert sum(one["last"][0] is not None for one in told) >= 0.8 * len(told)
+
+
+def test_wherever_the_process_is_killed_on_the_way_back_each_event_is_kept_and_sent_once(
+    mortals: Mortals,
+) -> None:
+    mortals.give(1, back=True)
+    whole = mortals.hear()
+    assert not whole["wrong"]
+    # Each report is looked for, its file stored, and kept: before each, and after what is then durable.
+    calls = whole["calls"]
+    ahead = calls.index("PostgresLanes.take") + 1
+    for number in range(1, ahead + 1):
+        mortals.give(1, f"before {number}", f"after {number}", back=True)
+    told = mortals.hear_all()[1:]
+    assert not _wrong(told)
+    assert {"PostgresEvents.keep", "LocalAttachments.put"} <= _fell(told)
 
 
 def test_a_longer_journey_that_is_killed_again_and_again_comes_to_its_end(mortals: Mortals) -> None:
