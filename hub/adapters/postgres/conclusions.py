@@ -15,10 +15,10 @@ from uuid import UUID
 from hub.adapters.postgres.address_faults import note_addresses
 from hub.adapters.postgres.database import Connection
 from hub.adapters.postgres.rows import AttemptTold, JournalEntry, write_journal
-from hub.adapters.postgres.slips import Entry, count
+from hub.adapters.postgres.slips import THEIR_BUCKET, slip
 from hub.domain.bounces import ADDRESS_REFUSED
 from hub.domain.delivery import Attempt, Conclusion, Deferred, Delivered, Outcome, Refused
-from hub.domain.ledger import Term, term
+from hub.domain.ledger import term
 from hub.domain.lifecycle import IN_MOTION, State, may_move, move
 
 
@@ -39,10 +39,6 @@ class _Row(NamedTuple):
     subscriber: str
     withdrawing: str | None
     since: datetime
-    kind: str
-    hour: int
-    procedure: str
-    named: str
 
 
 class _Move(NamedTuple):
@@ -60,7 +56,6 @@ async def write_news(connection: Connection, told: Sequence[Told], owners: Mappi
     rows = await _lock_deliveries(connection, told)
     moves, refused = _judge(rows, owners, told)
     await _write(connection, moves)
-    await _count(connection, moves)
     await _note_refusals(connection, moves)
     lines = [_line(made) for made in moves]
     if refused:
@@ -78,8 +73,7 @@ async def _lock_deliveries(connection: Connection, told: Sequence[Told]) -> dict
     """By their names."""
     rows = await connection.fetch(
         """
-        SELECT id, submission, state, sending, attempt, subscriber, withdrawing, changed_at, kind,
-               COALESCE(hour, 0) AS hour, procedure, COALESCE(named, subscriber) AS named
+        SELECT id, submission, state, sending, attempt, subscriber, withdrawing, changed_at
         FROM delivery
         WHERE id = ANY($1::uuid[])
         ORDER BY id
@@ -96,10 +90,6 @@ async def _lock_deliveries(connection: Connection, told: Sequence[Told]) -> dict
             row["subscriber"],
             row["withdrawing"],
             row["changed_at"],
-            row["kind"],
-            row["hour"],
-            row["procedure"],
-            row["named"],
         )
         for row in rows
     }
@@ -154,8 +144,14 @@ def _move(row: _Row, state: State, conclusion: Conclusion) -> _Move:
 
 
 async def _write(connection: Connection, moves: Sequence[_Move]) -> None:
-    # A delivery of which two attempts are told at once stands once, where the later told one left it.
+    """They are counted. A delivery of which two attempts are told at once stands once, where the later told one left
+    it, and has left what the first found."""
+    first: dict[UUID, _Move] = {}
+    for made in moves:
+        first.setdefault(made.conclusion.attempt.delivery, made)
     last = {made.conclusion.attempt.delivery: made for made in moves}
+    if not last:
+        return
     await connection.execute(
         _WRITE,
         list(last),
@@ -165,27 +161,23 @@ async def _write(connection: Connection, moves: Sequence[_Move]) -> None:
             (made.conclusion.wait or timedelta(0)) if made.target in IN_MOTION else None
             for made in last.values()
         ],
+        [term(made.source, made.row.attempt) for made in first.values()],
     )
 
 
-async def _count(connection: Connection, moves: Sequence[_Move]) -> None:
-    """A delivery of which two attempts are told at once goes twice."""
-    entries = []
-    for made in moves:
-        row = made.row
-        source, target = term(made.source, row.attempt), Term(made.target)
-        if source is not target:
-            bucket = (row.kind, row.hour, row.procedure, row.named)
-            entries.append(Entry(made.conclusion.attempt.delivery, *bucket, source, target))
-    await count(connection, entries)
+_MOVED = slip(f"SELECT {THEIR_BUCKET}, source, state AS target, id FROM delivery WHERE source <> state")
 
-
-_WRITE = """
-    UPDATE delivery
-    SET state = told.state, cause = told.cause, due_at = (SELECT clock_timestamp()) + told.wait,
-        withdrawing = NULL, changed_at = clock_timestamp()
-    FROM unnest($1::uuid[], $2::text[], $3::text[], $4::interval[]) AS told (id, state, cause, wait)
-    WHERE delivery.id = told.id
+_WRITE = f"""
+    WITH delivery AS (
+        UPDATE delivery
+        SET state = told.state, cause = told.cause, due_at = (SELECT clock_timestamp()) + told.wait,
+            withdrawing = NULL, changed_at = clock_timestamp()
+        FROM unnest($1::uuid[], $2::text[], $3::text[], $4::interval[], $5::text[])
+          AS told (id, state, cause, wait, source)
+        WHERE delivery.id = told.id
+        RETURNING delivery.*, told.source
+    )
+    {_MOVED}
 """
 
 

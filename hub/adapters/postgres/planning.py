@@ -7,16 +7,14 @@ locks, and then the lanes': so a number is only ever taken for a row that is the
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, assert_never
 from uuid import UUID
-
-import asyncpg
 
 from hub.adapters.postgres.addresses import Address, Wanted, take_numbers, wake_lanes
 from hub.adapters.postgres.database import Connection
 from hub.adapters.postgres.rows import JournalEntry, recipients_to_json, texts
-from hub.adapters.postgres.slips import Entry, count_decided
+from hub.adapters.postgres.slips import THEIR_BUCKET, count_decided, slip
 from hub.domain.decisions import FIRST, Decision, Recipient, Routed, SetAside, Unroutable
 from hub.domain.identity import ParcelKind
 from hub.domain.ledger import SUBMISSIONS, Term
@@ -41,30 +39,14 @@ class Author(NamedTuple):
 
 
 async def insert_decisions(
-    connection: Connection, decisions: Sequence[Decision], slip: list[Entry], author: Author | None = None
+    connection: Connection, decisions: Sequence[Decision], author: Author | None = None
 ) -> list[tuple[Decision, bool]]:
     """Those that were not there, in the order given (a partner's numbers follow the order of the log), each with
-    whether it is its submission's newest. `slip` gets what is to be counted with the caller's."""
+    whether it is its submission's newest. They are counted."""
     verdicts = [_verdict(decision) for decision in decisions]
+    times = Counter(decision.submission for decision in decisions)
     rows = await connection.fetch(
-        """
-        INSERT INTO decision (submission, number, snapshot, verdict, reasons, recipients, author, replay, hour,
-                              procedure)
-        SELECT submission, number, snapshot, verdict,
-               CASE WHEN reasons = '[]' THEN '{}'
-                    ELSE ARRAY(SELECT jsonb_array_elements_text(reasons::jsonb)) END,
-               recipients::jsonb, $7, $8, hour_of(theirs.received_at), theirs.procedure
-        FROM unnest($1::uuid[], $2::integer[], $3::integer[], $4::text[], $5::text[], $6::text[])
-          AS decided (submission, number, snapshot, verdict, reasons, recipients)
-        LEFT JOIN submission AS theirs ON theirs.id = decided.submission
-        WHERE NOT EXISTS (
-            SELECT FROM decision AS there
-            WHERE there.submission = decided.submission AND there.number = decided.number
-        )
-        RETURNING submission, number, hour, procedure, COALESCE((
-            SELECT max(number) FROM decision AS other WHERE other.submission = decision.submission
-        ), 0) AS newest_before
-        """,
+        _INSERT_DECISIONS,
         [decision.submission for decision in decisions],
         [decision.number for decision in decisions],
         [decision.snapshot for decision in decisions],
@@ -73,17 +55,17 @@ async def insert_decisions(
         texts(recipients_to_json(decision.named()) for decision in decisions),
         None if author is None else author.name,
         None if author is None else author.replay,
+        [submission for submission, number in times.items() if number > 1],
     )
     newest: dict[UUID, int] = {}
     for row in rows:
         known = newest.get(row["submission"], 0)
         newest[row["submission"]] = max(known, row["number"], row["newest_before"])
-    inserted = {(row["submission"], row["number"]) for row in rows}
+    inserted = {(row["submission"], row["number"]): row["newest_before"] for row in rows}
     late = [(submission, number) for submission, number in inserted if number != newest[submission]]
     if late:
         await connection.execute(_LATE, [one for one, _ in late], [number for _, number in late])
-    slip += _first_of_theirs(decisions, rows)
-    await _count_others(connection, rows)
+    await count_decided(connection, [one for one, before in inserted.items() if before or times[one[0]] > 1])
     return [
         (one, one.number == newest[one.submission])
         for one in decisions
@@ -91,34 +73,41 @@ async def insert_decisions(
     ]
 
 
-def _first_of_theirs(decisions: Sequence[Decision], rows: Sequence[asyncpg.Record]) -> Iterator[Entry]:
-    """A submission's first decision is known whole."""
-    several = _several(rows)
-    alone = {(row["submission"], row["number"]): row for row in rows if row["submission"] not in several}
-    for decision in decisions:
-        row = alone.get((decision.submission, decision.number))
-        if row is None:
-            continue
-        bucket = (row["hour"], row["procedure"])
-        word, _ = _verdict(decision)
-        yield Entry(decision.submission, SUBMISSIONS, *bucket, "", Term.UNDECIDED, Term(word))
-        for delivery, recipient in decision.named():
-            yield Entry(delivery, ParcelKind.SUBMISSION, *bucket, str(recipient.subscriber), None, Term.NAMED)
+# What is counted of a submission's only decision.
+_COUNTED = slip(f"""
+    SELECT '{SUBMISSIONS}' AS kind, hour, procedure, '' AS partner, '{Term.UNDECIDED}' AS source, verdict AS target,
+           submission AS id
+    FROM decided WHERE alone
+    UNION ALL
+    SELECT '{ParcelKind.SUBMISSION}', hour, procedure, recipient ->> 'subscriber', NULL, '{Term.NAMED}',
+           (recipient ->> 'delivery')::uuid
+    FROM decided, jsonb_array_elements(recipients) AS recipient WHERE alone
+""")
 
-
-async def _count_others(connection: Connection, rows: Sequence[asyncpg.Record]) -> None:
-    """What several decisions said of a submission, the store is asked."""
-    several = _several(rows)
-    await count_decided(
-        connection, [(row["submission"], row["number"]) for row in rows if row["submission"] in several]
-    )
-
-
-def _several(rows: Sequence[asyncpg.Record]) -> set[UUID]:
-    """Submissions of which another decision is there, or comes with this one."""
-    times = Counter(row["submission"] for row in rows)
-    return {row["submission"] for row in rows if row["newest_before"] or times[row["submission"]] > 1}
-
+# Of those that have several, or get several here ($9), the store is asked afterwards.
+_INSERT_DECISIONS = f"""
+    WITH decided AS MATERIALIZED (
+        SELECT told.submission, number, snapshot, verdict,
+               CASE WHEN reasons = '[]' THEN '{{}}'::text[]
+                    ELSE ARRAY(SELECT jsonb_array_elements_text(reasons::jsonb)) END AS reasons,
+               recipients::jsonb AS recipients, hour_of(theirs.received_at) AS hour, theirs.procedure,
+               COALESCE(before.newest, 0) AS newest_before,
+               before.newest IS NULL AND told.submission <> ALL($9::uuid[]) AS alone
+        FROM unnest($1::uuid[], $2::integer[], $3::integer[], $4::text[], $5::text[], $6::text[])
+          AS told (submission, number, snapshot, verdict, reasons, recipients)
+        LEFT JOIN submission AS theirs ON theirs.id = told.submission
+        CROSS JOIN LATERAL (
+            SELECT max(there.number) AS newest, bool_or(there.number = told.number) AS known
+            FROM decision AS there WHERE there.submission = told.submission
+        ) AS before
+        WHERE before.known IS NOT TRUE
+    ), inserted AS (
+        INSERT INTO decision (submission, number, snapshot, verdict, reasons, recipients, author, replay, hour,
+                              procedure)
+        SELECT submission, number, snapshot, verdict, reasons, recipients, $7, $8, hour, procedure FROM decided
+    ), counted AS ({_COUNTED})
+    SELECT submission, number, newest_before FROM decided
+"""
 
 _LATE = """
     UPDATE decision SET late = true
@@ -132,37 +121,13 @@ async def plan(
     planned: Sequence[Planned],
     found: Mapping[Wanted, Address],
     lanes: Mapping[Address, int],
-    slip: list[Entry],
 ) -> None:
     """`found`: where they lie now; with the successor already, if whom a decision names has one in force.
-    `lanes`: those of all these addresses, locked."""
+    `lanes`: those of all these addresses, locked. They are counted."""
     if not planned:
         return
     await wake_lanes(connection, {lanes[found[one.wanted]] for one in planned})
     last = await take_numbers(connection, Counter(found[one.wanted].subscriber for one in planned))
-    hours = await _insert_deliveries(connection, planned, found, lanes, last)
-    slip += [
-        Entry(
-            one.delivery,
-            ParcelKind.SUBMISSION,
-            hours[one.delivery],
-            one.procedure,
-            one.wanted.subscriber,
-            None,
-            Term.PLANNED,
-        )
-        for one in planned
-    ]
-
-
-async def _insert_deliveries(
-    connection: Connection,
-    planned: Sequence[Planned],
-    found: Mapping[Wanted, Address],
-    lanes: Mapping[Address, int],
-    last: dict[str, int],
-) -> dict[UUID, int]:
-    """Under which hour each of them is counted."""
     numbered: list[tuple[Planned, Address, int]] = []
     for one in planned:
         address = found[one.wanted]
@@ -170,26 +135,8 @@ async def _insert_deliveries(
         numbered.append((one, address, last[address.subscriber]))
     # In the database's order of ids, by what compares fastest.
     numbered.sort(key=lambda row: row[0].delivery.int)
-    # No ON CONFLICT: a row skipped here would leave a gap in its partner's numbers, so it must fail. Due at
-    # one instant, all of them: so they leave in the order of their numbers, not of their names.
-    rows = await connection.fetch(
-        """
-        INSERT INTO delivery (id, submission, procedure, subscriber, named, by_mailbox, lane, channel, sequence,
-                              kind, revision, attachments, due_at, size, hour)
-        SELECT id, submission, procedure, subscriber, NULLIF(named, subscriber), by_mailbox, lane, channel,
-               sequence, $12, revision, attachments::integer[], (SELECT clock_timestamp()),
-               CASE WHEN attachments = '{}' THEN 0 ELSE COALESCE((
-                   SELECT sum((file ->> 'size')::bigint)
-                   FROM submission, jsonb_array_elements(submission.attachments) AS file
-                   WHERE submission.id = planned.submission
-                     AND (file ->> 'number')::integer = ANY(planned.attachments::integer[])
-               ), 0) END, (SELECT hour_of(received_at) FROM submission WHERE submission.id = planned.submission)
-        FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::boolean[], $7::bigint[],
-                    $8::text[], $9::bigint[], $10::text[], $11::integer[])
-          AS planned (id, submission, procedure, subscriber, named, by_mailbox, lane, channel, sequence,
-                      attachments, revision)
-        RETURNING id, hour
-        """,
+    await connection.execute(
+        _INSERT_DELIVERIES,
         [one.delivery for one, _, _ in numbered],
         [one.submission for one, _, _ in numbered],
         [one.procedure for one, _, _ in numbered],
@@ -204,7 +151,33 @@ async def _insert_deliveries(
         [one.revision for one, _, _ in numbered],
         ParcelKind.SUBMISSION.value,
     )
-    return {row["id"]: row["hour"] for row in rows}
+
+
+_PLANNED = slip(
+    f"SELECT {THEIR_BUCKET}, NULL AS source, '{Term.PLANNED}' AS target, delivery.id FROM delivery"
+)
+
+# No ON CONFLICT: a row skipped here would leave a gap in its partner's numbers, so it must fail. Due at one instant,
+# all of them: so they leave in the order of their numbers, not of their names.
+_INSERT_DELIVERIES = f"""
+    WITH delivery AS (
+        INSERT INTO delivery (id, submission, procedure, subscriber, named, by_mailbox, lane, channel, sequence,
+                              kind, revision, attachments, due_at, size, hour)
+        SELECT planned.id, submission, planned.procedure, subscriber, NULLIF(named, subscriber), by_mailbox, lane,
+               channel, sequence, $12, revision, planned.attachments::integer[], (SELECT clock_timestamp()),
+               CASE WHEN planned.attachments = '{{}}' THEN 0 ELSE COALESCE((
+                   SELECT sum((file ->> 'size')::bigint) FROM jsonb_array_elements(theirs.attachments) AS file
+                   WHERE (file ->> 'number')::integer = ANY(planned.attachments::integer[])
+               ), 0) END, hour_of(theirs.received_at)
+        FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::boolean[], $7::bigint[],
+                    $8::text[], $9::bigint[], $10::text[], $11::integer[])
+          AS planned (id, submission, procedure, subscriber, named, by_mailbox, lane, channel, sequence,
+                      attachments, revision)
+        LEFT JOIN submission AS theirs ON theirs.id = planned.submission
+        RETURNING *
+    )
+    {_PLANNED}
+"""
 
 
 def _verdict(decision: Decision) -> tuple[str, list[str]]:

@@ -29,7 +29,6 @@ from hub.adapters.postgres.rows import (
     write_journal,
 )
 from hub.adapters.postgres.sendings import Locked, keep, lock_deliveries, plan_again, withdraw
-from hub.adapters.postgres.slips import Entry, count
 from hub.domain.decisions import Decision, Reason, Recipient, Routed, Verdict
 from hub.domain.errors import Flaw, Invalid
 from hub.domain.identity import ParcelKind, Subscriber
@@ -315,11 +314,9 @@ class _Writing:
             Decision(case.submission, case.number, case.snapshot, told.verdict, told.deliveries)
             for case, told in self.made
         ]
-        slip: list[Entry] = []
-        await insert_decisions(connection, decisions, slip, self.author)
+        await insert_decisions(connection, decisions, self.author)
         planned = [self._planned(case, fresh) for case, told in self.made for fresh in told.fresh]
-        await plan(connection, planned, self.scene.found, self.scene.locked.lanes, slip)
-        await count(connection, slip)
+        await plan(connection, planned, self.scene.found, self.scene.locked.lanes)
         again = [name for _, told in self.made for name in told.again]
         await plan_again(connection, self.scene.locked, again)
         await keep(connection, [name for _, told in self.made for name in told.kept])

@@ -18,7 +18,6 @@ from hub.adapters.postgres.database import Connection, Database
 from hub.adapters.postgres.planning import Planned, decided_line, insert_decisions, plan, planned_line
 from hub.adapters.postgres.rows import JournalEntry, write_journal
 from hub.adapters.postgres.sendings import lock_deliveries, plan_again
-from hub.adapters.postgres.slips import Entry, count
 from hub.domain.decisions import FIRST, Decision
 from hub.domain.lifecycle import State
 from hub.domain.redecision import ENDED
@@ -47,8 +46,7 @@ class PostgresRegistry:
             strays = [key for key in named if key[0] not in procedures]
             await _keep_strays(connection, strays)
             known = [decision for decision in named.values() if decision.submission in procedures]
-            slip: list[Entry] = []
-            fresh = await insert_decisions(connection, known, slip)
+            fresh = await insert_decisions(connection, known)
             # One that comes after a newer one is kept, and plans nothing.
             newest = [decision for decision, is_newest in fresh if is_newest]
             planned, back = await _to_plan(connection, newest, procedures)
@@ -57,13 +55,12 @@ class PostgresRegistry:
             await write_journal(connection, _lines([one for one, _ in fresh], planned, found))
             if planned or back:
                 locked = await lock_deliveries(connection, back, beside=set(found.values()))
-                await plan(connection, planned, found, locked.lanes, slip)
+                await plan(connection, planned, found, locked.lanes)
                 again = [name for name, row in locked.rows.items() if State(row["state"]) in ENDED]
                 await plan_again(connection, locked, again)
                 await write_journal(
                     connection, [_back_line(locked.rows[name]["submission"], name) for name in again]
                 )
-            await count(connection, slip)
             return Registered(len(fresh), len(planned), len(strays))
 
         return await self._database.run(work)

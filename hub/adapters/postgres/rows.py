@@ -7,7 +7,6 @@ journal lines. It decides nothing and holds no statement of a single room.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -112,8 +111,7 @@ class AttemptTold(NamedTuple):
     answer: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class JournalEntry:
+class JournalEntry(NamedTuple):
     """A line for the journal, at the moment it is written. `actor`: `sender:<name>`, `operator:<name>`,
     `partner:<number>`, or `hub`; `detail`: ids, states and causes, never what anybody sent."""
 

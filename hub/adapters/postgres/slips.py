@@ -1,15 +1,15 @@
 """Slips: what a transaction counted, for the ledger.
 
-Business of this file: one row for each transaction that writes or moves something, with what it means for the
-buckets it touches; and adding such rows up into the buckets, behind the transactions. Nobody waits for anybody: a
-slip is a row of its own. To be called as the last step of a transaction, when its rows are written.
+Business of this file: a row for each statement that writes or moves something, with what it means for the buckets it
+touches; and adding such rows up into the buckets, behind the transactions. Nobody waits for anybody: a slip is a row
+of its own. It is best a part of the statement whose rows it counts (`slip`); the functions are to be called when the
+rows are written.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from datetime import datetime
-from typing import NamedTuple
 from uuid import UUID
 
 from hub.adapters.postgres.database import Connection
@@ -18,24 +18,6 @@ from hub.domain.lifecycle import State
 
 # One folds at a time: whoever comes second has nothing to do.
 _LOCK = 4_812_011
-
-
-class Entry(NamedTuple):
-    """An id that goes from one side of a bucket to another (None: it is new)."""
-
-    id: UUID
-    kind: str
-    hour: int
-    procedure: str
-    partner: str
-    source: Term | None
-    target: Term
-
-
-async def count(connection: Connection, entries: Sequence[Entry]) -> None:
-    """What the caller knows whole: nothing is read for it."""
-    if entries:
-        await connection.execute(_COUNTED, *(list(column) for column in zip(*entries, strict=True)))
 
 
 class Moved:
@@ -111,8 +93,9 @@ def _written(counted: str) -> str:
     """
 
 
-def _slip(entries: str) -> str:
-    """`entries`: kind, hour, procedure, partner, source, target and the id of each."""
+def slip(entries: str) -> str:
+    """The insertion of one. `entries`: kind, hour, procedure, partner, source, target and the id of each that goes
+    from one side of a bucket to another (source null: it is new)."""
     return _written(f"""
         SELECT kind, hour, procedure, partner, source, target, count(*)::integer AS number,
                wrapped(sum(ledger_hash(id, hour, partner))) AS sum
@@ -121,19 +104,20 @@ def _slip(entries: str) -> str:
     """)
 
 
-_THEIR_BUCKET = """
+THEIR_BUCKET = """
     delivery.kind, COALESCE(delivery.hour, 0) AS hour, delivery.procedure,
     COALESCE(delivery.named, delivery.subscriber) AS partner
 """
+"""Of a delivery: where it is counted."""
 
-_MOVED = _slip(f"""
-    SELECT {_THEIR_BUCKET}, moved.source, moved.target, delivery.id
+_MOVED = slip(f"""
+    SELECT {THEIR_BUCKET}, moved.source, moved.target, delivery.id
     FROM unnest($1::uuid[], $2::text[], $3::text[]) AS moved (id, source, target)
     JOIN delivery ON delivery.id = moved.id
 """)
 
-_REGISTERED = _slip(f"""
-    SELECT {_THEIR_BUCKET}, NULL::text AS source, term(state, attempt) AS target, delivery.id
+_REGISTERED = slip(f"""
+    SELECT {THEIR_BUCKET}, NULL::text AS source, term(state, attempt) AS target, delivery.id
     FROM delivery WHERE delivery.id = ANY($1::uuid[])
 """)
 
@@ -145,11 +129,6 @@ _ACCEPTED = _written("""
         GROUP BY hour, procedure
     ) AS accepted
     CROSS JOIN (VALUES ('accepted'), ('undecided')) AS side (target)
-""")
-
-_COUNTED = _slip("""
-    SELECT * FROM unnest($1::uuid[], $2::text[], $3::integer[], $4::text[], $5::text[], $6::text[], $7::text[])
-      AS known (id, kind, hour, procedure, partner, source, target)
 """)
 
 # What the other decisions of a submission said, there are hardly ever any.
@@ -174,7 +153,7 @@ _DECIDED = f"""
         WHERE NOT fresh.late
     )
     {
-    _slip('''
+    slip('''
         SELECT '' AS kind, stands.hour, stands.procedure, '' AS partner,
                COALESCE(stood.verdict, 'undecided') AS source, stands.verdict AS target, stands.submission AS id
         FROM stands LEFT JOIN stood ON stood.submission = stands.submission
