@@ -4,10 +4,8 @@ digest whose worker is killed when the server has said yes."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import replace
-from datetime import timedelta
 from email.message import EmailMessage
 from uuid import UUID
 
@@ -19,26 +17,21 @@ from hub.adapters.keys.local import LocalKeyring
 from hub.adapters.postgres.bounces import PostgresBounces
 from hub.adapters.postgres.database import Database
 from hub.adapters.postgres.lanes import PostgresLanes
-from hub.adapters.system.clock import SystemClock
 from hub.domain.delivery import Delivered
 from hub.domain.partner import Endpoint
-from hub.domain.retry import Policies
 from hub.entrypoints.lmtp import bounce_door
-from hub.ports.connector import Connector, Parcel, ParcelFile
-from hub.ports.lanes import Claim, Page
+from hub.ports.connector import Connector
+from hub.ports.lanes import Page
 from hub.services.bounces import BounceRoom, ReturnAddresses
-from hub.services.dispatch import DispatchRoom, Pace
-from hub.services.parcels import ParcelRoom
 from hub.wire import read_status_report
 from tests.conformance.motion import assert_sound, plant
 from tests.conformance.samples import rows
 from tests.connectors.partners import attachments, plain_of, some_file, some_parcel, surroundings
 from tests.postfix import Postfix, postfix
+from tests.services.mail_world import DAY, all_are, serving, states, until
 
 LIMIT = 10.0
 RETURNS = ReturnAddresses(LocalKeyring(bytes(range(32))), "retours.test")
-POLICIES = Policies((timedelta(0),) * 5, timedelta(seconds=5), {}, {})
-DAY = timedelta(days=1).total_seconds()
 
 
 @pytest.fixture(scope="module")
@@ -67,12 +60,6 @@ def endpoint(server: Postfix, *names: str, **settings: object) -> Endpoint:
             **settings,
         },
     )
-
-
-async def until(true: Callable[[], Awaitable[bool]], within: float = 20) -> None:
-    async with asyncio.timeout(within):
-        while not await true():
-            await asyncio.sleep(0.02)
 
 
 async def arrived(server: Postfix, number: int) -> list[EmailMessage[str, str]]:
@@ -136,67 +123,11 @@ async def test_one_address_that_accepts_is_enough_and_each_has_a_return_address_
 # --- what comes back ----------------------------------------------------------------------------------
 
 
-class Bare(ParcelRoom):
-    """Parcels of one small file: here, only who gets which mail is looked at."""
-
-    def __init__(self) -> None:
-        return
-
-    def build(self, claim: Claim) -> Parcel:
-        files: tuple[ParcelFile, ...] = (some_file(0, "submission.json", b"{}"),)
-        return Parcel(
-            claim.attempt, claim.subscriber, claim.sequence, claim.sender, claim.external_id, claim.procedure, "",
-            claim.kind, claim.revision, claim.received_at, files,
-        )  # fmt: skip
-
-    def seal_answer(self, claim: Claim, answer: bytes | None) -> bytes | None:
-        return b"sealed"
-
-
-class Later(SystemClock):
-    """So many seconds ahead."""
-
-    def __init__(self, ahead: float) -> None:
-        self._ahead = ahead
-
-    def now(self) -> float:
-        return super().now() + self._ahead
-
-
 @pytest_asyncio.fixture
 async def store(fresh_database: Callable[[], str]) -> AsyncIterator[Database]:
     database = await Database.open(fresh_database())
     yield database
     await database.close()
-
-
-@asynccontextmanager
-async def serving(
-    database: Database, channel: Connector, lanes: PostgresLanes, worker: str = "anna", ahead: float = 0
-) -> AsyncIterator[None]:
-    """Dispatch at work, and killed at the end: nothing that is under way ends."""
-    room = DispatchRoom(
-        worker, lanes, {"mail": channel}, Bare(), Later(ahead), POLICIES,
-        lambda lane: lane.endpoint, Pace(idle=0.05, lease=timedelta(seconds=1)),
-    )  # fmt: skip
-    running = asyncio.create_task(room.run(asyncio.Event(), 0))
-    try:
-        yield
-    finally:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
-        await lanes.close()
-
-
-async def states(database: Database) -> list[str]:
-    return [row["state"] for row in await rows(database, "SELECT state FROM delivery ORDER BY sequence")]
-
-
-def all_are(database: Database, *expected: str) -> Callable[[], Awaitable[bool]]:
-    async def true() -> bool:
-        return await states(database) == list(expected)
-
-    return true
 
 
 async def put(
@@ -213,7 +144,7 @@ async def test_what_postfix_gives_back_from_every_address_is_parked(
     room = BounceRoom(PostgresBounces(store), RETURNS, read_status_report)
     async with (
         bounce_door(room, "127.0.0.1", server.returns),
-        serving(store, channel, PostgresLanes(store)),
+        serving(channel, PostgresLanes(store)),
     ):
         await until(all_are(store, "parked"))
     [row] = await rows(store, "SELECT id, cause FROM delivery")
@@ -233,7 +164,7 @@ async def test_what_reached_one_address_stays_delivered(
     room = BounceRoom(PostgresBounces(store), RETURNS, read_status_report)
     async with (
         bounce_door(room, "127.0.0.1", server.returns),
-        serving(store, channel, PostgresLanes(store)),
+        serving(channel, PostgresLanes(store)),
     ):
 
         async def noted() -> bool:
@@ -266,10 +197,10 @@ async def test_a_digest_whose_worker_was_killed_after_the_server_s_yes_is_the_sa
     daily = {"frequency": "daily"}
     await put(store, server, [1, 2], "accueil", **daily)
     dying = Killed(store)
-    async with serving(store, channel, dying, ahead=DAY):
+    async with serving(channel, dying, ahead=DAY):
         await asyncio.wait_for(dying.reached.wait(), 20)
     await put(store, server, [3, 4], "accueil", **daily)
-    async with serving(store, channel, PostgresLanes(store), "berta", ahead=DAY):
+    async with serving(channel, PostgresLanes(store), "berta", ahead=DAY):
         await until(all_are(store, "delivered", "delivered", "planned", "planned"))
     first, second = await arrived(server, 2)
     assert first["Message-ID"] == second["Message-ID"]
@@ -277,7 +208,7 @@ async def test_a_digest_whose_worker_was_killed_after_the_server_s_yes_is_the_sa
     assert [f"dossier-{number}" in plain_of(first) for number in (1, 2, 3, 4)] == [True, True, False, False]
     concluded = await rows(store, "SELECT DISTINCT written_by FROM journal WHERE outcome = 'delivered'")
     assert len(concluded) == 1, "in one transaction"
-    async with serving(store, channel, PostgresLanes(store), "carla", ahead=2 * DAY):
+    async with serving(channel, PostgresLanes(store), "carla", ahead=2 * DAY):
         await until(all_are(store, *["delivered"] * 4))
     *_, third = await arrived(server, 3)
     assert third["Message-ID"] != first["Message-ID"]
