@@ -12,6 +12,8 @@ import re
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
 
 import asyncssh
 
@@ -28,6 +30,8 @@ from hub.ports.connector import Parcel
 _HIDDEN = re.compile(
     r"\.(?P<delivery>[0-9a-f-]{36})\.(?P<sending>[0-9]{1,9})\.(?P<number>[0-9]{1,9})(\.[0-9]{1,9})?\.(part|gone)"
 )
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -174,8 +178,6 @@ class Visit:
         try:
             await soon(sftp.remove(path))
             return
-        except ABSENT:
-            raise
         except asyncssh.SFTPError as fault:
             if not is_answer(fault):
                 raise
@@ -248,7 +250,8 @@ class _Placing:
         part = f"{self.directory}/{_part_name(self.parcel.attempt)}"
         try:
             if self._layout.is_packed:
-                await self._begun(part, self._write_archive)
+                file = await self._begun(part, partial(uploads.created, self._session))
+                await uploads.write(self._session, file, packed(self.entries, self.parcel.received_at))
                 return await self._publish_file(part)
             await self._begun(part, self._make_folder)
             for entry in self.entries:
@@ -269,12 +272,13 @@ class _Placing:
             content = b"".join([chunk async for chunk in entry.open(0, None)])
             await uploads.write_small(self._session, path, content)
         else:
-            await uploads.write(self._session, path, uploads.in_order(entry.open(0, None)))
+            file = await uploads.created(self._session, path)
+            await uploads.write(self._session, file, uploads.in_order(entry.open(0, None)))
 
-    async def _begun(self, part: str, begin: Callable[[str], Awaitable[None]]) -> None:
+    async def _begun(self, part: str, begin: Callable[[str], Awaitable[T]]) -> T:
         """Perhaps this very attempt was begun before, and its end was forgotten: then it is begun again."""
         try:
-            await begin(part)
+            return await begin(part)
         except asyncssh.SFTPError as fault:
             if not is_answer(fault):
                 raise
@@ -283,13 +287,10 @@ class _Placing:
                 await self.visit.set_aside(self.directory, _part_name(attempt), attempt, 0)
             except asyncssh.SFTPError:
                 raise fault from None
-            await begin(part)
+            return await begin(part)
 
     async def _make_folder(self, part: str) -> None:
         await self._session.soon(self._session.sftp.mkdir(part))
-
-    async def _write_archive(self, part: str) -> None:
-        await uploads.write(self._session, part, packed(self.entries, self.parcel.received_at))
 
     async def _publish_file(self, part: str) -> bool:
         """A hard link never overwrites; what a server's rename does with a name that is taken, nobody knows."""

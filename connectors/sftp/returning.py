@@ -47,21 +47,29 @@ async def collect(
 
 async def take_away(session: Session, target: Target, files: Sequence[SeenFile]) -> None:
     """Raises what `judge` understands."""
-    folder = target.return_directory
-    if folder is None:
-        return
+    refused: asyncssh.SFTPError | None = None
     for file in files:
-        path = f"{folder}/{file.name}"
         try:
-            if _seen(file.name, await session.soon(session.sftp.stat(path))) != file:
-                # Written anew since it was read: it is another file, to be read at the next look.
-                continue
-            if target.return_kept is None:
-                await session.soon(session.sftp.remove(path))
-            else:
-                await _move(session, path, f"{target.return_kept}/{file.name}", file)
+            await _take(session, target, file)
         except ABSENT:
             continue
+        except asyncssh.SFTPError as fault:
+            if not is_answer(fault):
+                raise
+            refused = refused or fault
+    if refused is not None:
+        raise refused
+
+
+async def _take(session: Session, target: Target, file: SeenFile) -> None:
+    path = f"{target.return_directory}/{file.name}"
+    if _seen(file.name, await session.soon(session.sftp.stat(path))) != file:
+        # Written anew since it was read: it is another file, to be read at the next look.
+        return
+    if target.return_kept is None:
+        await session.soon(session.sftp.remove(path))
+    else:
+        await _move(session, path, f"{target.return_kept}/{file.name}", file)
 
 
 async def _move(session: Session, path: str, kept: str, file: SeenFile) -> None:
@@ -92,11 +100,7 @@ async def _listed(session: Session, folder: str) -> list[SeenFile]:
 def _is_file(name: str, attributes: asyncssh.SFTPAttrs) -> bool:
     regular = attributes.permissions is None or stat.S_ISREG(attributes.permissions)
     return (
-        regular
-        and not name.startswith(".")
-        and not name.casefold().endswith(_UNFINISHED)
-        and "/" not in name
-        and name.isprintable()
+        regular and not name.startswith(".") and not name.casefold().endswith(_UNFINISHED) and "/" not in name
     )
 
 
@@ -106,6 +110,8 @@ def _seen(name: str, attributes: asyncssh.SFTPAttrs) -> SeenFile:
 
 async def _read(session: Session, folder: str, file: SeenFile) -> FoundFile | None:
     """None when it is gone, or changes while it is read."""
+    if not file.name.isprintable():
+        return FoundFile(file, "", None, "name")
     try:
         content = await uploads.read_start(session, f"{folder}/{file.name}", LARGEST + 1)
     except ABSENT:

@@ -62,6 +62,7 @@ class Session:
     _asked: int = 0
     _heard: float = 0.0
     _silent: bool = False
+    _left: bool = False
     _watch: asyncio.TimerHandle | None = None
 
     async def soon(self, answer: Awaitable[T]) -> T:
@@ -93,7 +94,7 @@ class Session:
             self._watch = loop.call_later(left, self._look)
             return
         self._silent = True
-        self.connection.abort()
+        self.abort()
 
     async def is_directory(self, path: str) -> bool:
         """False, too, when nothing is there. Raises what `judge` understands."""
@@ -106,15 +107,18 @@ class Session:
 
     @property
     def is_closed(self) -> bool:
-        return self.connection.is_closed()
+        """Also at once after it was left: the library says so only when the loop has come by."""
+        return self._left or self.connection.is_closed()
 
     def abort(self) -> None:
         self._unwatch()
+        self._left = True
         self.connection.abort()
 
     def close(self) -> None:
         """Without waiting for its end."""
         self._unwatch()
+        self._left = True
         self.connection.close()
 
     def _unwatch(self) -> None:
@@ -153,9 +157,13 @@ class Sessions:
         kept = self._kept.pop(id(endpoint), None)
         if kept is not None:
             kept.ending.cancel()
-            if await _answers(kept.session, min(limit / 3, _PROBE)):
-                kept.session.limit = limit
-                return kept.session
+            try:
+                if await _answers(kept.session, min(limit / 3, _PROBE)):
+                    kept.session.limit = limit
+                    return kept.session
+            except BaseException:
+                kept.session.abort()
+                raise
             kept.session.abort()
         return await self._open(endpoint, target, limit)
 

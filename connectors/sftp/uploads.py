@@ -15,7 +15,7 @@ from typing import cast
 
 import asyncssh
 
-from connectors.sftp.judging import SizeDiffers
+from connectors.sftp.judging import ABSENT, SizeDiffers
 from connectors.sftp.sessions import Session
 from hub.domain.errors import HubError
 
@@ -26,13 +26,20 @@ UNDER_WAY = 12 * BLOCK
 """Bytes of a file that were sent and not answered: enough to hide a round trip."""
 
 
-async def write(session: Session, path: str, pieces: AsyncGenerator[tuple[int, bytes], None]) -> int:
-    """Writes (place, bytes) to a file that is opened exclusively: one of this name can only be a mistake. Durable
-    where the server can. Returns how many bytes it has; where several requests made it, the server was asked."""
+async def created(session: Session, path: str) -> asyncssh.SFTPClientFile:
+    """A new file, opened exclusively: one of this name can only be a mistake."""
+    return await session.soon(_opened(session, path, "xb"))
+
+
+async def write(
+    session: Session, file: asyncssh.SFTPClientFile, pieces: AsyncGenerator[tuple[int, bytes], None]
+) -> None:
+    """Writes (place, bytes) to it and closes it. Durable where the server can; where several requests made it, the
+    server is asked how long it is."""
     block = min(BLOCK, session.sftp.limits.max_write_len)
     under_way: deque[asyncio.Task[int]] = deque()
     size = requests = 0
-    async with _file(session, path, "xb") as handle:
+    async with _closing(session, file) as handle:
         try:
             async with aclosing(pieces) as given:
                 async for place, piece in given:
@@ -53,12 +60,11 @@ async def write(session: Session, path: str, pieces: AsyncGenerator[tuple[int, b
             await session.soon(handle.fsync())
         if requests > 1 and (await session.soon(handle.stat())).size not in (size, None):
             raise SizeDiffers
-    return size
 
 
 async def write_small(session: Session, path: str, content: bytes) -> None:
-    """The same of what fits into one request: then it is as long as that was."""
-    async with _file(session, path, "xb") as handle:
+    """A new file of what fits into one request: it is as long as that was."""
+    async with _closing(session, await created(session, path)) as handle:
         if content:
             await session.soon(handle.write(content, 0))
         with suppress(asyncssh.SFTPOpUnsupported):
@@ -80,7 +86,7 @@ async def in_order(chunks: AsyncIterator[bytes]) -> AsyncGenerator[tuple[int, by
 async def digest(session: Session, path: str) -> str:
     """Of a file that lies there: SHA-256, lower-case hex."""
     found = hashlib.sha256()
-    async with _file(session, path, "rb") as handle:
+    async with _closing(session, await _read_opened(session, path)) as handle:
         while chunk := await session.soon(handle.read(min(BLOCK, session.sftp.limits.max_read_len))):
             found.update(cast(bytes, chunk))
     return found.hexdigest()
@@ -89,7 +95,7 @@ async def digest(session: Session, path: str) -> str:
 async def holds(session: Session, path: str, pieces: AsyncGenerator[tuple[int, bytes], None]) -> bool:
     """Whether a file that lies there holds each of these, at its place, and nothing behind the last."""
     size = 0
-    async with _file(session, path, "rb") as handle, aclosing(pieces) as given:
+    async with _closing(session, await _read_opened(session, path)) as handle, aclosing(pieces) as given:
         async for place, piece in given:
             size = max(size, place + len(piece))
             for start in range(0, len(piece), BLOCK):
@@ -101,17 +107,20 @@ async def holds(session: Session, path: str, pieces: AsyncGenerator[tuple[int, b
 
 async def read_start(session: Session, path: str, most: int) -> bytes:
     """At most so many bytes of it."""
-    async with _file(session, path, "rb") as handle:
+    async with _closing(session, await _read_opened(session, path)) as handle:
         return await _read(session, handle, 0, most)
 
 
 async def make_empty(session: Session, path: str) -> None:
     """An empty file, if there is none of this name."""
     try:
-        async with _file(session, path, "xb"):
+        async with _closing(session, await created(session, path)):
             pass
-    except asyncssh.SFTPError:
-        await session.soon(session.sftp.stat(path))
+    except asyncssh.SFTPError as fault:
+        try:
+            await session.soon(session.sftp.stat(path))
+        except ABSENT:
+            raise fault from None
 
 
 async def _read(session: Session, handle: asyncssh.SFTPClientFile, place: int, size: int) -> bytes:
@@ -127,9 +136,10 @@ async def _read(session: Session, handle: asyncssh.SFTPClientFile, place: int, s
 
 
 @asynccontextmanager
-async def _file(session: Session, path: str, mode: str) -> AsyncIterator[asyncssh.SFTPClientFile]:
+async def _closing(
+    session: Session, handle: asyncssh.SFTPClientFile
+) -> AsyncIterator[asyncssh.SFTPClientFile]:
     """Closed at the end; after a fault of the connection there is nothing left to be closed."""
-    handle = await session.soon(_opened(session, path, mode))
     try:
         yield handle
     except (asyncssh.SFTPError, HubError):
@@ -137,6 +147,10 @@ async def _file(session: Session, path: str, mode: str) -> AsyncIterator[asyncss
             await session.soon(handle.close())
         raise
     await session.soon(handle.close())
+
+
+async def _read_opened(session: Session, path: str) -> asyncssh.SFTPClientFile:
+    return await session.soon(_opened(session, path, "rb"))
 
 
 async def _opened(session: Session, path: str, mode: str) -> asyncssh.SFTPClientFile:

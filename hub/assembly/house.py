@@ -258,6 +258,7 @@ class House:
             {name: channel for name, channel in self.channels.items() if isinstance(channel, Returns)},
             self.reports,
             EndpointRoom(self.base.keyring),
+            self.clock,
             CollectPace(timedelta(seconds=settings.returns_every), timedelta(seconds=settings.attempt_limit)),
         )
 

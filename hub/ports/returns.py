@@ -13,6 +13,7 @@ from uuid import UUID
 from hub.domain.cases import CaseStatus
 from hub.domain.delivery import Deferred, Refused
 from hub.domain.identity import Subscriber
+from hub.domain.pace import Maintenance
 from hub.domain.partner import Endpoint
 
 
@@ -28,7 +29,8 @@ class SeenFile:
     @property
     def mark(self) -> bytes:
         """Sixteen bytes that stand for it, and do not tell its name."""
-        told = f"{self.size} {self.modified} {self.name}".encode()
+        # A server's names need not be UTF-8.
+        told = f"{self.size} {self.modified} {self.name}".encode(errors="surrogateescape")
         return hashlib.sha256(told).digest()[:16]
 
 
@@ -74,11 +76,12 @@ class Returns(Protocol):
 @dataclass(frozen=True, slots=True)
 class DueFolder:
     """A partner whose folder is to be looked at. `passed`: marks of files that were told lately, and are not read
-    again; `failures`: how many looks in a row did not go well."""
+    again; `failures`: how many looks in a row did not go well; `maintenance`: when it is not to be called."""
 
     subscriber: Subscriber
     passed: frozenset[bytes]
     failures: int
+    maintenance: tuple[Maintenance, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """Collecting: what partners leave in their return folders becomes reports, each file taken away once it is kept.
 
 Business of this room: which folders are due, whom a number means, and that a file is taken away only after its event is
-durable. Killed in between, the file is read again and says the same event. A file that nobody can read, or that says
+durable. A partner is not looked at while it is not to be called. Killed in between, a file is read again and says the
+same event. A file that nobody can read, or that says
 what is not allowed, stays, is told once, and stops none of the others.
 """
 
@@ -11,7 +12,7 @@ import asyncio
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import structlog
@@ -19,8 +20,10 @@ import structlog
 from hub.domain.delivery import Deferred, Refused
 from hub.domain.errors import HubError, MissingKey, Tampered
 from hub.domain.identity import Subscriber
+from hub.domain.pace import opens_in
 from hub.domain.partner import Endpoint
 from hub.domain.reports import Kept, Report, Way
+from hub.ports.clock import Clock
 from hub.ports.partners import KeptPartner, Partners
 from hub.ports.returns import (
     Acknowledgement,
@@ -70,6 +73,7 @@ class CollectingRoom:
         returns: Mapping[str, Returns],
         reports: ReportRoom,
         endpoints: EndpointRoom,
+        clock: Clock,
         pace: CollectPace,
     ) -> None:
         self._folders = folders
@@ -77,6 +81,7 @@ class CollectingRoom:
         self._returns = returns
         self._reports = reports
         self._endpoints = endpoints
+        self._clock = clock
         self._pace = pace
         self._known: dict[Subscriber, tuple[KeptPartner, Endpoint]] = {}
 
@@ -99,6 +104,11 @@ class CollectingRoom:
         subscriber = folder.subscriber
         kept = await self._partners.get(subscriber)
         if kept is None:
+            return
+        now = datetime.fromtimestamp(self._clock.now(), UTC)
+        closed_for = opens_in(kept[0].pace, folder.maintenance, now)
+        if closed_for > timedelta(0):
+            await self._folders.looked(subscriber, closed_for, None, ())
             return
         try:
             endpoint = self._open(kept)

@@ -19,7 +19,7 @@ import pytest
 from connectors.layouts import LAYOUTS
 from connectors.sftp import SftpConnector, folder_name
 from hub.domain.cases import CaseStatus
-from hub.domain.delivery import About, Delivered, Refused
+from hub.domain.delivery import About, Deferred, Delivered, Refused
 from hub.domain.partner import Endpoint
 from hub.ports.connector import Parcel
 from hub.ports.returns import FoundFile
@@ -273,3 +273,31 @@ async def test_files_that_were_read_may_go_to_another_folder_and_never_over_what
         assert await sftp.done(endpoint, [file.seen for file in files], LIMIT) is None
     assert found(folder / "retour") == []
     assert found(folder / "lus") == ["ack.xml", "ack.xml.1000001"]
+
+
+async def test_a_file_that_cannot_be_taken_away_stops_none_of_the_others(
+    sftp: SftpConnector, inbox: tuple[Path, Endpoint]
+) -> None:
+    folder, endpoint = inbox
+    (folder / "lus").mkdir()
+    endpoint = with_settings(endpoint, return_directory=str(folder), return_kept=f"{folder}/lus")
+    for name in ("1.xml", "2.xml"):
+        leave(folder, name, acknowledgement(some_parcel(), "DONE"), 1_000_000)
+    for name in ("1.xml", "1.xml.1000000"):
+        (folder / "lus" / name).touch()
+    files = await collected(sftp, endpoint)
+    outcome = await sftp.done(endpoint, [file.seen for file in files], LIMIT)
+    assert outcome == Deferred("sftp.failure", About.PARCEL)
+    assert found(folder) == ["1.xml", "lus"]
+
+
+async def test_a_name_that_is_no_text_is_told_and_stops_nothing(
+    sftp: SftpConnector, inbox: tuple[Path, Endpoint]
+) -> None:
+    folder, endpoint = inbox
+    endpoint = with_settings(endpoint, return_directory=str(folder))
+    (folder / os.fsdecode(b"\xff\x01.xml")).write_bytes(b"x")
+    leave(folder, "a.xml", acknowledgement(some_parcel(), "DONE"), 1_000_000)
+    files = await collected(sftp, endpoint)
+    assert [file.flaw for file in files] == [None, "name"]
+    assert len({file.seen.mark for file in files}) == 2

@@ -82,6 +82,7 @@ class Town:
             {"sftp": returns},
             self.world.rooms.reports,
             EndpointRoom(keyring),
+            self.world.rooms.clock,
             PACE,
         )
 
@@ -220,6 +221,19 @@ async def test_a_folder_that_is_away_is_looked_at_less_and_less_often_and_then_a
     await town.look()
     [row] = await rows(town.world.database, "SELECT * FROM return_folder")
     assert (row["failures"], row["cause"], row["failing_since"]) == (0, None, None)
+
+
+async def test_a_partner_is_not_looked_at_while_it_is_not_to_be_called(town: Town) -> None:
+    _, delivery = await town.dossier()
+    town.leave("a.xml", f"<remise>{delivery}</remise><statut>DONE</statut>")
+    planned = '[{"from": "2020-01-01T00:00:00+00:00", "until": "2100-01-01T00:00:00+00:00", "reason": "x"}]'
+    await execute(town.world.database, f"UPDATE partner SET maintenance = '{planned}'")
+    await town.look()
+    assert town.there() == ["a.xml"]
+    assert await town.room.run_once() == 0, "it is due when that is over"
+    await execute(town.world.database, "UPDATE partner SET maintenance = NULL")
+    await town.look()
+    assert town.there() == []
 
 
 async def test_two_workers_never_look_at_one_folder_at_once(town: Town) -> None:

@@ -13,6 +13,7 @@ from datetime import timedelta
 from hub.adapters.postgres.database import Connection, Database
 from hub.adapters.postgres.rows import JournalEntry, write_journal
 from hub.domain.identity import Subscriber
+from hub.domain.pace import read_maintenance
 from hub.ports.returns import DueFolder, LeftFile, NamedDelivery
 
 _PASSED = timedelta(days=1)
@@ -29,12 +30,19 @@ class PostgresReturnFolders:
     async def due(self, limit: int, hold: timedelta) -> Sequence[DueFolder]:
         async def work(connection: Connection) -> Sequence[DueFolder]:
             held = await connection.fetch(_HOLD, limit, hold)
+            names = [row["subscriber"] for row in held]
             passed: defaultdict[str, set[bytes]] = defaultdict(set)
-            for row in await connection.fetch(_PASSED_OVER, [row["subscriber"] for row in held], _PASSED):
+            for row in await connection.fetch(_PASSED_OVER, names, _PASSED):
                 passed[row["subscriber"]].add(row["mark"])
+            planned = {
+                row["subscriber"]: row["maintenance"] for row in await connection.fetch(_PLANNED, names)
+            }
             return [
                 DueFolder(
-                    Subscriber.parse(row["subscriber"]), frozenset(passed[row["subscriber"]]), row["failures"]
+                    Subscriber.parse(row["subscriber"]),
+                    frozenset(passed[row["subscriber"]]),
+                    row["failures"],
+                    read_maintenance(planned.get(row["subscriber"]) or ()),
                 )
                 for row in held
             ]
@@ -104,6 +112,7 @@ _PASSED_OVER = """
     SELECT subscriber, mark FROM return_file
     WHERE subscriber = ANY($1) AND told_at IS NOT NULL AND seen_at > clock_timestamp() - $2::interval
 """
+_PLANNED = "SELECT subscriber, maintenance FROM partner WHERE subscriber = ANY($1)"
 _LOOKED = """
     UPDATE return_folder
     SET due_at = clock_timestamp() + $2::interval, cause = $3,
