@@ -1,4 +1,8 @@
-"""What a citizen wrote is readable at the partner and nowhere else: not in files, logs, pages or errors."""
+"""One unmistakable value in everything that is nobody's business: content and applicant, file names and files,
+headers, what partners' servers answer, what partners report, and every secret. The journeys run, on each channel, to
+servers that take parcels and to servers that do not; then it is readable where it belongs and nowhere else.
+
+It is in no id, code, partner's name or operator's reason: those are told."""
 
 from __future__ import annotations
 
@@ -6,20 +10,35 @@ import asyncio
 import base64
 import hashlib
 import json
-import re
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+import asyncssh
+import pytest
+from aiohttp import web
 
 from demo.hub import Hub
+from demo.receivers.smtp import own_certificate
+from hub.domain.partner import made_up_siret
+from tests.connectors import partners
+from tests.connectors.partners import MailTown, SftpTown, WebhookTown, mail_town, sftp_town, webhook_town
+from tests.journeys.children import Told
 from tests.journeys.children import hub as command
-from tests.journeys.world import BONNEVILLE, MARIGNIER, Stage, at_rest, post, stage
+from tests.journeys.world import Stage, at_rest, post, stage
 
 # A word for each place, so that a find says which place it came from.
 PLACES = ("firstname", "lastname", "email", "phone", "content", "contentkey", "filename", "filebytes")
 MARK = "Zqxjkv-Pérégrin"
+PLAIN = "Zqxjkv"
+"""Where only ASCII may stand; a find of it counts as well."""
+
+KEY = "whsec_" + base64.b64encode(b"Zqxjkv-webhook-signing-key").decode()
+WORDS = f"{MARK}-answer"
+SUBMISSIONS = 7
 
 
 def _value(place: str) -> str:
@@ -29,20 +48,28 @@ def _value(place: str) -> str:
 def _marks(place: str) -> tuple[bytes, ...]:
     """The value as it may lie somewhere: as text, JSON escaped, base64, two bytes a letter."""
     value = _value(place)
-    coded = tuple(base64.b64encode(value.encode()[start:])[4:-6] for start in range(3))
     return (
         value.encode(),
         json.dumps(value)[1:-1].encode(),
         f"Zqxjkv-P\\xc3\\xa9r\\xc3\\xa9grin-{place}".encode(),
         value.encode("utf-16-le"),
-        *coded,
+        *_coded(value),
     )
+
+
+def _coded(value: str) -> tuple[bytes, ...]:
+    """What of it shows in base64, wherever in a text it begins."""
+    return tuple(base64.b64encode(b"xy"[:start] + value.encode())[4:-6] for start in range(3))
+
+
+_ANYWHERE = (PLAIN.lower().encode(), *(one.lower() for one in _coded(PLAIN + "-webhook")))
 
 
 def _finds(content: bytes) -> list[str]:
     """The places whose value stands in it. Anything that begins like one of ours is a find as well."""
     found = [place for place in PLACES if any(mark in content for mark in _marks(place))]
-    return found or (["somewhere"] if b"zqxjkv" in content.lower() else [])
+    lowered = content.lower()
+    return found or (["somewhere"] if any(mark in lowered for mark in _ANYWHERE) else [])
 
 
 def _form(number: int, commune: str) -> tuple[dict[str, Any], list[bytes]]:
@@ -89,71 +116,136 @@ def _refused() -> Iterator[dict[str, Any]]:
     yield {**good, "attachments": [{**good["attachments"][0], "content": value}]}
 
 
-def _mark_one_partner_as_gone(world: Stage) -> None:
-    """The receiver knows no such hook and answers 404: what is for it is parked."""
-    path = world.folder / "partners.json"
-    told = json.loads(path.read_text("utf-8"))
-    for partner in told["partners"]:
-        if partner["subscriber"] == MARIGNIER:
-            partner["settings"]["url"] += "-parti"
-    path.write_text(json.dumps(told))
+# --- partners -------------------------------------------------------------------------------------------
 
 
-async def test_what_a_citizen_wrote_lies_nowhere_in_clear_but_at_the_partner() -> None:
-    async with stage() as world:
-        _mark_one_partner_as_gone(world)
+@dataclass(frozen=True, slots=True)
+class Towns:
+    """On each channel one that takes parcels and one that does not, and says so with the value in its words."""
+
+    hook: WebhookTown
+    bad_hook: WebhookTown
+    inbox: SftpTown
+    bad_inbox: SftpTown
+    post: MailTown
+    bad_post: MailTown
+
+
+@asynccontextmanager
+async def _towns(folder: Path) -> AsyncIterator[Towns]:
+    context, ca = own_certificate()
+    for name in ("inbox", "bad"):
+        (folder / name).mkdir()
+    async with (
+        webhook_town() as hook,
+        webhook_town() as bad_hook,
+        sftp_town(folder / "inbox") as inbox,
+        sftp_town(folder / "bad") as bad_inbox,
+        mail_town("starttls", context, ca, password=f"{PLAIN}-mail") as mail,
+        mail_town("starttls", context, ca, password=f"{PLAIN}-mail") as bad_mail,
+    ):
+        hook.answers = [_answer(200), _answer(200)]
+        bad_hook.answers = [_answer(422) for _ in range(20)]
+        bad_inbox.fault = asyncssh.SFTPFailure(WORDS)
+        bad_mail.refusals = {"accueil@mairie.test": f"550 {PLAIN}-answer"}
+        yield Towns(hook, bad_hook, inbox, bad_inbox, mail, bad_mail)
+
+
+def _answer(status: int) -> web.Response:
+    return web.Response(
+        status=status, text=WORDS, headers={"X-Answer": f"{PLAIN}-answer"}, reason=f"{PLAIN}-reason"
+    )
+
+
+COMMUNES = ("74042", "74164", "74010", "74081", "74056", "74225", "74281")
+"""Of the seven partners, in the order of `Towns`; the last one has a mailbox."""
+
+
+def _number(place: int) -> str:
+    return f"{made_up_siret('217400423', 100 + place)}-{COMMUNES[place]}"
+
+
+def _declare(world: Stage, towns: Towns) -> None:
+    content = {"content": True}
+    login = {"username": f"{PLAIN}-user", "password": f"{PLAIN}-mail"}
+    query = {"url_query": f"token={PLAIN}-query", "secret": KEY}
+    endpoints = [
+        (towns.hook.endpoint, content, query),
+        (towns.bad_hook.endpoint, content, query),
+        (towns.inbox.endpoint, {}, {"password": f"{MARK}-password"}),
+        (towns.bad_inbox.endpoint, {}, {"password": f"{MARK}-password"}),
+        (towns.post.endpoint, {}, login),
+        (towns.bad_post.endpoint, {}, login),
+    ]
+    told: list[dict[str, Any]] = [
+        {"channel": endpoint.channel, "settings": {**endpoint.settings, **more}, "secrets": secrets}
+        for endpoint, more, secrets in endpoints
+    ]
+    told.append({"channel": "mailbox"})
+    for place, partner in enumerate(told):
+        subscription = {"procedure": "recensementCitoyen", "place": f"commune:{COMMUNES[place]}"}
+        partner |= {
+            "subscriber": _number(place),
+            "name": f"Partenaire {place}",
+            "subscriptions": [subscription],
+        }
+    (world.folder / "partners.json").write_text(json.dumps({"partners": told}))
+
+
+# --- the journey ----------------------------------------------------------------------------------------
+
+
+async def test_what_is_nobody_s_business_lies_nowhere_in_clear_but_where_it_belongs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(partners, "PASSWORD", f"{MARK}-password")
+    async with stage(HUB_RETRY_WAITS="0.1,0.1") as world, _towns(tmp_path) as towns:
+        _declare(world, towns)
         hub = await world.start()
-        token = await hub.token("sender", "site", "--procedure", "recensementCitoyen")
-        operator = await hub.token("operator", "o")
-        async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {token}"}) as session:
-            await post(session, hub.url, _form(1, "74042"))
-            await post(session, hub.url, _form(2, "74164"))
+        sender = await _token(world, "sender", "site", "--procedure", "recensementCitoyen")
+        operator = await _token(world, "operator", "o", "--role", "operator")
+        mailbox = await _token(world, "partner", _number(6))
+        told = {
+            "X-Told": f"{PLAIN}-header",
+            "User-Agent": f"{PLAIN}-header",
+            "Authorization": f"Bearer {sender}",
+        }
+        async with (
+            aiohttp.ClientSession(headers=told) as session,
+            aiohttp.ClientSession(headers={"Authorization": f"Bearer {operator}"}) as watching,
+        ):
+            for number, commune in enumerate(COMMUNES, 1):
+                await post(session, hub.url, _form(number, commune))
             await _nothing_in_problems(session, hub)
-        async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {operator}"}) as session:
-            counts = await at_rest(hub, session)
-            await _nothing_in_pages(session, hub)
-        await _read_on_the_mailboxs_page(hub, await hub.token("partner", BONNEVILLE))
-        assert (counts["deliveries.delivered"], counts["deliveries.parked"]) == (1, 1)
+            await at_rest(hub, watching)
+            await _reports(hub, mailbox)
+            await _sender_reads_what_was_reported(session, hub)
+            # What was refused is sent again, and refused again.
+            await hub.open_lanes(watching, "essai")
+            await hub.replay(
+                watching, [{"cause": cause, "reason": "essai"} for cause in await _causes(hub, watching)]
+            )
+            counts = await at_rest(hub, watching)
+            await _nothing_in_pages(watching, hub)
+            deliveries = {one["subscriber"]: one["id"] for one in await hub.deliveries(watching)}
+        assert (counts["deliveries.delivered"], counts["deliveries.parked"]) == (3, 3)
+        assert len(deliveries) == SUBMISSIONS
         await _nothing_in_commands(world)
-        async with asyncio.timeout(30):
-            while (await world.receiver.status()).pending:
-                await asyncio.sleep(0.1)
+        await _answers_are_kept(world, deliveries)
         await hub.stop()
         assert hub.process.returncode == 0
-
-        assert _finds((world.folder / "hub.log").read_bytes()) == []
-        files = [path for path in (world.folder / "hub").rglob("*") if path.is_file()]
-        # Else this would look at an empty folder and find it clean.
-        assert any("pg_wal" in path.parts for path in files)
-        assert any("base" in path.parts for path in files)
-        assert sum("attachments" in path.parts for path in files) == 2
-        # Nor would it find anything in files that are compressed: the sender's own name does lie there.
-        assert any(b"C-00001" in path.read_bytes() for path in files if "pg_wal" in path.parts)
-        assert any(b"C-00001" in path.read_bytes() for path in files if "base" in path.parts)
-        for path in files:
-            assert _finds(path.read_bytes()) == [], path
-        _everything_at_the_partner(world.folder / "partners")
+        _nothing_in_files(world)
+        _everything_at_the_partners(towns)
 
 
-async def _read_on_the_mailboxs_page(hub: Hub, token: str) -> None:
-    """By the partner, which sees it all; what it does wrong repeats nothing of it."""
-    async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as session:
-        async with session.post(f"{hub.url}/boite/connexion", data={"code": token}) as page:
-            assert page.status == 200
-        async with session.get(f"{hub.url}/boite/remis") as page:
-            listed = await page.text()
-        assert _finds(listed.encode()) == []
-        [path] = re.findall(r'href="(/boite/plis/[0-9a-f-]+)"', listed)
-        async with session.get(hub.url + path) as page:
-            assert {"lastname", "content", "contentkey", "filename"} <= set(_finds(await page.read()))
-        for wrong in (f"{path}/fichiers/9", f"{path}/fichiers/{_value('content')}"):
-            async with session.get(hub.url + wrong) as page:
-                assert page.status == 404
-                assert _finds(await page.read()) == []
-        for action in ("confirmer", "signaler", "rien"):
-            async with session.post(f"{hub.url}{path}/{action}", data={"message": _value("content")}) as page:
-                assert page.status in (403, 405)
-                assert _finds(await page.read()) == []
+async def _token(world: Stage, *words: str) -> str:
+    return (await _run(world, "tokens", "create", *words)).out.strip()
+
+
+async def _run(world: Stage, *words: str, code: int = 0) -> Told:
+    told = await command(world.environment, *words)
+    assert told.code == code, (words, told.text)
+    return told
 
 
 async def _nothing_in_problems(session: aiohttp.ClientSession, hub: Hub) -> None:
@@ -162,35 +254,132 @@ async def _nothing_in_problems(session: aiohttp.ClientSession, hub: Hub) -> None
         body = aiohttp.FormData()
         body.add_field("submission", json.dumps(described), content_type="application/json")
         body.add_field("file", content, filename=f"{MARK}.xml", content_type="application/xml")
-        async with session.post(f"{hub.url}/v1/submissions", data=body) as answer:
-            said = await answer.read()
-            assert 400 <= answer.status < 500, said
-            assert _finds(said) == [], said
-            assert _finds(repr(answer.headers).encode()) == []
+        await _is_refused(session.post(f"{hub.url}/v1/submissions", data=body))
     path = f"/v1/submissions/{_value('content')}"
     async with session.get(f"{hub.url}{path}", params={"q": MARK}) as answer:
         assert answer.status in (403, 404)
         assert _finds(await answer.read()) == []
 
 
+async def _is_refused(asked: Any) -> None:
+    async with asked as answer:
+        said = await answer.read()
+        assert 400 <= answer.status < 500, said
+        assert _finds(said) == [], said
+        assert _finds(repr(answer.headers).encode()) == []
+
+
+async def _reports(hub: Hub, token: str) -> None:
+    """From the mailbox: a message and a file; and some that cannot be."""
+    async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {token}"}) as session:
+        [parcel] = (await hub.read(session, "/v1/mailbox"))["items"]
+        url = f"{hub.url}/v1/mailbox/{parcel['delivery']}/events"
+        file = {
+            "name": f"{_value('filename')}.txt",
+            "media_type": "text/plain",
+            "content": base64.b64encode(_value("filebytes").encode() * 50).decode(),
+        }
+        good = {"status": "IN_PROGRESS", "message": _value("content"), "file": file}
+        async with session.post(url, json=good) as answer:
+            assert answer.status == 201, await answer.text()
+            assert _finds(await answer.read()) == []
+        wrong: list[dict[str, Any]] = [
+            {"status": _value("content")},
+            {"message": {"x": _value("content")}},
+            {"message": "x", "unheard": _value("content")},
+            {"file": {**file, "sha256": "0" * 64}},
+            {"file": {**file, "content": _value("filebytes")}},
+            {"file": {**file, "media_type": _value("filename")}},
+        ]
+        for told in wrong:
+            await _is_refused(session.post(url, json=told))
+
+
+async def _sender_reads_what_was_reported(session: aiohttp.ClientSession, hub: Hub) -> None:
+    async with asyncio.timeout(30):
+        while not (events := (await hub.read(session, "/v1/events"))["items"]):
+            await asyncio.sleep(0.1)
+    assert events[0]["message"] == _value("content")
+    async with session.get(f"{hub.url}/v1/events/{events[0]['id']}/file") as answer:
+        assert _finds(await answer.read()) == ["filebytes"]
+
+
+async def _causes(hub: Hub, session: aiohttp.ClientSession) -> list[str]:
+    return sorted({one["cause"] for one in await hub.deliveries(session, state="parked")})
+
+
 async def _nothing_in_pages(session: aiohttp.ClientSession, hub: Hub) -> None:
-    for path in ("/metrics", "/readyz", "/v1/deliveries", "/v1/deliveries?state=parked"):
+    paths = (
+        "/metrics",
+        "/readyz",
+        "/v1/deliveries",
+        "/v1/deliveries?state=parked",
+        "/v1/lanes",
+        "/v1/channels",
+        "/v1/replays",
+    )
+    for path in paths:
         async with session.get(f"{hub.url}{path}") as answer:
             assert answer.status == 200, path
             assert _finds(await answer.read()) == [], path
 
 
 async def _nothing_in_commands(world: Stage) -> None:
-    for words in (("deliveries",), ("deliveries", "--state", "parked"), ("reconcile",), ("tokens", "list")):
-        told = await command(world.environment, *words)
-        assert (told.code, told.errors) == (0, ""), words
+    for words in (
+        ("deliveries", "--state", "parked"),
+        ("reconcile",),
+        ("tokens", "list"),
+        ("lanes",),
+        ("partners", "export"),
+        ("partners", "export", "--format", "csv"),
+        ("partners", "import", str(world.folder / "partners.json"), "--dry-run"),
+        ("keys", "rotate"),
+    ):
+        told = await _run(world, *words)
         assert _finds(told.text.encode()) == [], words
+    for place in (0, 2, 3, 5):
+        told = await _run(world, "partners", "test", _number(place), code=1 if place in (3, 5) else 0)
+        assert "✓" in told.out
+        assert _finds(told.text.encode()) == [], place
 
 
-def _everything_at_the_partner(folder: Path) -> None:
+async def _answers_are_kept(world: Stage, deliveries: dict[str, str]) -> None:
+    """As evidence, for who has the key: what the servers answered, word for word."""
+    for place in (1, 5):
+        told = await _run(world, "deliveries", "answers", deliveries[_number(place)])
+        assert f"{PLAIN}-" in told.out
+
+
+def _nothing_in_files(world: Stage) -> None:
+    """Log, journal, logs of records, attachments, and whatever the database wrote on its way. The operator's own file
+    holds the secrets: there the same search finds each of them."""
+    for partner in json.loads((world.folder / "partners.json").read_text())["partners"]:
+        for secret in partner.get("secrets", {}).values():
+            assert _finds(secret.encode()), partner["subscriber"]
+    log = (world.folder / "hub.log").read_bytes()
+    assert b"C-00001" in log or b"delivery" in log
+    assert _finds(log) == []
+    files = [path for path in (world.folder / "hub").rglob("*") if path.is_file()]
+    # Else this would look at an empty folder and find it clean.
+    assert any("pg_wal" in path.parts for path in files)
+    assert any("base" in path.parts for path in files)
+    assert sum("attachments" in path.parts for path in files) == SUBMISSIONS + 1
+    # Nor would it find anything in files that are compressed: the sender's own name does lie there.
+    assert any(b"C-00001" in path.read_bytes() for path in files if "pg_wal" in path.parts)
+    assert any(b"C-00001" in path.read_bytes() for path in files if "base" in path.parts)
+    for path in files:
+        assert _finds(path.read_bytes()) == [], path
+
+
+def _everything_at_the_partners(towns: Towns) -> None:
     """The same search finds every place there: it can find."""
-    told = b"".join(path.read_bytes() for path in (folder / BONNEVILLE).rglob("*") if path.is_file())
+    taken = b"".join(content for _, parcel in towns.inbox.received() for content in parcel.values())
+    names = " ".join(name for _, parcel in towns.inbox.received() for name in parcel).encode()
     # A phone number has thirty signs at most.
-    assert {*_finds(told), "phone"} == set(PLACES)
-    assert _value("phone")[:30].encode() in told
-    assert not (folder / MARIGNIER).exists()
+    assert {*_finds(taken), *_finds(names), "phone"} == set(PLACES)
+    assert _value("phone")[:30].encode() in taken
+    assert len(towns.post.mails) == 1
+    assert len(towns.hook.queries) == 1
+    assert towns.hook.queries[0] == f"token={PLAIN}-query"
+    assert towns.bad_post.mails == []
+    assert towns.bad_inbox.received() == []
