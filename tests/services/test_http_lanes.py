@@ -100,7 +100,9 @@ async def test_numbers_are_for_partners_and_bad_questions_name_their_field(world
 
 
 async def test_an_operator_s_form_learns_what_each_channel_asks(world: World) -> None:
-    told = {one["channel"]: one for one in (await world.call("GET", "/v1/channels", "operator")).json["items"]}
+    told = {
+        one["channel"]: one for one in (await world.call("GET", "/v1/channels", "operator")).json["items"]
+    }
     assert set(told) >= {"mail", "mailbox", "sftp", "webhook"}
     [host_key] = [one for one in told["sftp"]["fields"] if one["name"] == "host_key"]
     assert (host_key["required"], host_key["secret"], set(host_key["help"])) == (True, False, {"fr", "en"})
