@@ -98,6 +98,18 @@ def server(tmp_path: Path) -> Iterator[OpenSsh]:
 
 
 @asynccontextmanager
+async def connected(world: World) -> AsyncIterator[dict[str, Connector]]:
+    """All that are installed."""
+    around = Surroundings(world.rooms.links.link, world.rooms.clock.now, outgoing())
+    known = {point.name: point.load()(around) for point in entry_points(group="hub.connectors")}
+    try:
+        yield known
+    finally:
+        for connector in known.values():
+            await connector.close()
+
+
+@asynccontextmanager
 async def dispatching(world: World, known: dict[str, Connector]) -> AsyncIterator[None]:
     lanes = PostgresLanes(world.database)
     room = DispatchRoom(
@@ -195,6 +207,7 @@ async def by_file(world: World, server: OpenSsh, known: dict[str, Connector], de
         returns,
         world.rooms.reports,
         EndpointRoom(KEYRING),
+        world.rooms.clock,
         CollectPace(timedelta(0), timedelta(seconds=10)),
     )
     file = server.root / "retours" / "acquittement.xml"
@@ -219,10 +232,8 @@ async def test_three_town_halls_say_done_in_three_ways_each_twice_and_their_send
 ) -> None:
     async with open_world(database, tmp_path / "hub") as world, Desk(world).open() as desk:
         await declare(world, server, desk)
-        around = Surroundings(world.rooms.links.link, world.rooms.clock.now, outgoing())
-        known = {point.name: point.load()(around) for point in entry_points(group="hub.connectors")}
         named = await deliveries(world)
-        async with dispatching(world, known):
+        async with connected(world) as known, dispatching(world, known):
             async with asyncio.timeout(30):
                 while not any((server.root / "arrivees").iterdir()):
                     await asyncio.sleep(0.05)
@@ -232,8 +243,6 @@ async def test_three_town_halls_say_done_in_three_ways_each_twice_and_their_send
             async with asyncio.timeout(30):
                 while len(desk.told) < 3:
                     await asyncio.sleep(0.05)
-        for connector in known.values():
-            await connector.close()
         told = (await world.call("GET", "/v1/events?since=0")).json["items"]
         assert [(one["number"], one["delivery"], one["status"]) for one in told] == [
             (number, named[who], "DONE") for number, who in enumerate(TOWNS, start=1)
