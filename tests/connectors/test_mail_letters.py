@@ -202,6 +202,15 @@ def test_what_is_written_is_read_again_by_the_standard_library(
     assert parts[1].get_content_type() == "application/octet-stream"
 
 
+@pytest.mark.parametrize("utf8", [False, True])
+@pytest.mark.parametrize("beginning", ["", "é "], ids=["ascii", "accented"])
+def test_an_encoded_word_is_shown_and_not_decoded(beginning: str, utf8: bool) -> None:
+    word = beginning + "=?utf-8?q?=0D=0ABcc:_x@evil.test?="
+    mail = read(written([("Subject", word)], "x", "x", [], "m", utf8=utf8))
+    assert str(mail["Subject"]).isprintable()
+    assert "?utf-8?q?" in mail["Subject"]
+
+
 @pytest.mark.parametrize("size", [0, 1, 56, 57, 58, 76, 1000])
 def test_files_of_any_length_keep_their_last_byte(size: int) -> None:
     content = bytes(range(250)) * 4
