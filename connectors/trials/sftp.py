@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import posixpath
+import re
 import secrets
 from contextlib import suppress
 
@@ -17,6 +18,7 @@ from hub.domain.partner import Endpoint
 from hub.domain.trials import Step
 from hub.ports.connector import Outgoing
 
+_OF_A_TRIAL = re.compile(r"\.aiguillage-essai-[0-9a-f]{16}(-2)?")
 _LITTLE = 100_000_000
 """Bytes of room below which it is told."""
 
@@ -148,6 +150,7 @@ def _without_words(directory: str) -> str:
 
 async def _rights(steps: Steps, session: Session, directory: str) -> None:
     """What delivering takes: a hidden folder, a file in it that is not yet there, another name, and away with it."""
+    await _sweep(session, directory)
     name = f".aiguillage-essai-{secrets.token_hex(8)}"
     before, after = posixpath.join(directory, name), posixpath.join(directory, f"{name}-2")
     sftp, trying = session.sftp, ("créer un dossier", "make a folder")
@@ -177,6 +180,14 @@ async def _rights(steps: Steps, session: Session, directory: str) -> None:
         f"Dans {directory}, le compte peut créer, écrire, renommer et supprimer ; l'essai n'y a rien laissé.",
         f"In {directory}, the account may make, write, rename and remove; the trial left nothing there.",
     )
+
+
+async def _sweep(session: Session, directory: str) -> None:
+    """A trial that was killed left its folder there."""
+    with suppress(*FAULTS):
+        names = await session.soon(session.sftp.listdir(directory))
+        for name in filter(_OF_A_TRIAL.fullmatch, names):
+            await _left(session, posixpath.join(directory, name))
 
 
 async def _left(session: Session, *folders: str) -> bool:

@@ -270,11 +270,22 @@ def _wrong_description(one: Field, names: Sequence[str]) -> str | None:
         return "a secret has no default"
     if one.kind is FieldKind.CHOICE and not one.choices:
         return "it has no choices"
+    if one.pattern is not None and not _is_pattern(one.pattern):
+        return "its pattern cannot be read"
     if one.default is not None and one.flaw(one.default) is not None:
         return "it does not take its own default"
     if any(other not in names for other in (*one.needs, *one.unless)):
         return "it speaks of a field that there is not"
     return None
+
+
+def _is_pattern(text: str) -> bool:
+    """Of what both Python and ECMAScript read."""
+    try:
+        _compiled(text)
+    except re.error:
+        return False
+    return not re.search(r"\(\?P|\(\?#|\\[AZz]|\(\?[aiLmsux]", text)
 
 
 def is_one_line(text: str) -> bool:

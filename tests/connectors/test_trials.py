@@ -102,6 +102,16 @@ async def test_all_is_well_with_openssh_and_nothing_stays_there(server: OpenSsh)
     assert key in steps[1].fr
 
 
+async def test_what_a_trial_that_was_killed_left_is_taken_away_by_the_next(server: OpenSsh) -> None:
+    folder, endpoint = server.fresh("killed")
+    for name in (".aiguillage-essai-0123456789abcdef", ".aiguillage-essai-0123456789abcdef-2"):
+        (folder / name).mkdir()
+        (folder / name / "essai").write_text("essai")
+    (folder / ".somebody").mkdir()
+    assert wrong(await steps_of(sftp.connector, endpoint)) == []
+    assert [found.name for found in folder.iterdir()] == [".somebody"]
+
+
 async def test_another_host_key_is_told_by_both_fingerprints(server: OpenSsh) -> None:
     other = asyncssh.generate_private_key("ssh-ed25519").export_public_key().decode().strip()
     found = asyncssh.import_public_key(str(server.endpoint.settings["host_key"])).get_fingerprint()

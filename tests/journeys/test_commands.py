@@ -50,7 +50,7 @@ async def test_check_names_the_partner_and_the_field_that_is_missing_and_no_valu
     assert told.errors.splitlines() == [
         f"{line}: url is missing",
         f"{line}: plain must be true or false",
-        f"{line}: secret must be whsec_ and base64 of 24 to 64 bytes",
+        f"{line}: secret must be whsec_ and base64 of 24 to 64 bytes, or whsk_ and base64 of a private key of ed25519",
     ]
     assert VALUE not in told.text
 

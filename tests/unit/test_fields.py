@@ -249,6 +249,8 @@ def test_every_channel_has_a_schema_that_is_one_and_a_form_with_help_in_both_lan
         ([_field("mode", FieldKind.CHOICE)], "no choices"),
         ([_field("port", FieldKind.NUMBER, default=0, least=1)], "its own default"),
         ([_field("key", needs=("password",))], "that there is not"),
+        ([_field("code", pattern="[a-z")], "its pattern"),
+        ([_field("code", pattern="(?P<a>x)")], "its pattern"),
     ],
     ids=[
         "none",
@@ -262,6 +264,8 @@ def test_every_channel_has_a_schema_that_is_one_and_a_form_with_help_in_both_lan
         "choices",
         "own default",
         "others",
+        "pattern",
+        "pattern of Python",
     ],
 )
 def test_a_connector_that_does_not_describe_its_fields_is_refused_with_a_sentence(

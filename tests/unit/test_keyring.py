@@ -304,6 +304,16 @@ def test_keys_left_in_a_file_that_was_never_named_are_removed_by_the_next_change
     assert sorted(path.name for path in tmp_path.iterdir()) == [".hub.key.of-somebody-else", "hub.key"]
 
 
+def test_a_link_to_a_key_file_stays_a_link(tmp_path: Path) -> None:
+    file = KeyFile(tmp_path / "kept" / "hub.key")
+    file.make()
+    (tmp_path / "hub.key").symlink_to(file.path)
+    KeyFile(tmp_path / "hub.key").announce()
+    assert (tmp_path / "hub.key").is_symlink()
+    assert file.announced
+    assert [path.name for path in file.path.parent.iterdir()] == ["hub.key"]
+
+
 def test_a_key_file_that_can_no_longer_be_read_takes_no_key_away(tmp_path: Path) -> None:
     path = tmp_path / "hub.key"
     running = LocalKeyring.from_file(path, create=True)

@@ -114,7 +114,7 @@ class KeyFile:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             # A link, not a rename: it never overwrites, so the first of several hubs decides for all.
             keys = HubKeys((os.urandom(KEY),))
-            with self._written(keys, None) as temporary, contextlib.suppress(FileExistsError):
+            with _written(self.path, keys, None) as temporary, contextlib.suppress(FileExistsError):
                 os.link(temporary, self.path)
         except OSError as error:
             raise SettingsError(f"the key file {self.path}: {error.strerror}") from error
@@ -142,39 +142,42 @@ class KeyFile:
             self._replace(HubKeys(keys.used[:1], keys.next))
 
     def _replace(self, keys: HubKeys) -> None:
+        # What a link leads to is the file: others may read it under another name.
+        path = self.path.resolve()
         try:
-            for left in self.path.parent.glob(f".{self.path.name}.{'[0-9a-f]' * 16}"):
+            for left in path.parent.glob(f".{path.name}.{'[0-9a-f]' * 16}"):
                 # Whoever was killed left it there, with keys in it that are to be forgotten one day.
                 left.unlink(missing_ok=True)
-            with self._written(keys, os.stat(self.path)) as temporary:
-                os.rename(temporary, self.path)
+            with _written(path, keys, os.stat(path)) as temporary:
+                os.rename(temporary, path)
         except OSError as error:
             raise SettingsError(f"the key file {self.path} cannot be written: {error.strerror}") from error
 
-    @contextlib.contextmanager
-    def _written(self, keys: HubKeys, like: os.stat_result | None) -> Iterator[Path]:
-        """A file beside it, on the disk before it takes its name, and that name before this ends: content will be
-        sealed under these keys at once, and a power cut must not take the key and leave the content."""
-        temporary = self.path.with_name(f".{self.path.name}.{secrets.token_hex(8)}")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+
+@contextlib.contextmanager
+def _written(path: Path, keys: HubKeys, like: os.stat_result | None) -> Iterator[Path]:
+    """A file beside it, on the disk before it takes its name, and that name before this ends: content will be
+    sealed under these keys at once, and a power cut must not take the key and leave the content."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
         try:
-            try:
-                if like is not None:
-                    # Whoever rotates may be another account than the hub's, which has to read it.
-                    os.fchown(descriptor, like.st_uid, like.st_gid)
-                os.write(descriptor, keys.written().encode())
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-            yield temporary
+            if like is not None:
+                # Whoever rotates may be another account than the hub's, which has to read it.
+                os.fchown(descriptor, like.st_uid, like.st_gid)
+            os.write(descriptor, keys.written().encode())
+            os.fsync(descriptor)
         finally:
-            with contextlib.suppress(FileNotFoundError):
-                temporary.unlink()
-        folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+            os.close(descriptor)
+        yield temporary
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def _read(path: Path) -> str:
