@@ -19,9 +19,9 @@ from connectors.sftp.judging import ABSENT, SizeDiffers
 from connectors.sftp.sessions import Session
 from hub.domain.errors import HubError
 
-BLOCK = 128 * 1024
-"""Bytes of one request at most: small enough for a server to show signs of life. Many take no more than 16 KB, and say
-so, or do not."""
+BLOCK = 255 * 1024
+"""Bytes of one request at most: what OpenSSH's server takes, and small enough for a slow one to show signs of life. Many
+take no more than 16 KB, and say so, or do not."""
 UNDER_WAY = 12 * BLOCK
 """Bytes of a file that were sent and not answered: enough to hide a round trip."""
 
@@ -44,9 +44,11 @@ async def write(
             async with aclosing(pieces) as given:
                 async for place, piece in given:
                     size = max(size, place + len(piece))
-                    for start in range(0, len(piece), block):
+                    # In equal parts: a small one behind large ones costs as much as they do.
+                    step = -(-len(piece) // -(-len(piece) // block)) if len(piece) > block else block
+                    for start in range(0, len(piece), step):
                         requests += 1
-                        part = piece if len(piece) <= block else piece[start : start + block]
+                        part = piece if len(piece) <= block else piece[start : start + step]
                         under_way.append(asyncio.ensure_future(handle.write(part, place + start)))
                         if len(under_way) * block >= UNDER_WAY:
                             await session.soon(under_way.popleft())
