@@ -16,14 +16,24 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
+from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
 from connectors import mailbox
 from hub.adapters.system.outgoing import GuardedOutgoing
 from hub.domain.delivery import About, Deferred, Delivered, Outcome, Refused
 from hub.domain.errors import Tampered, Unavailable
-from hub.domain.fields import check_fields
+from hub.domain.fields import check_fields, masked
 from hub.domain.partner import Endpoint
-from hub.ports.connector import AddressInfo, Connector, ConnectorFactory, ForbiddenAddress, ParcelFile
+from hub.domain.trials import StepState
+from hub.ports.connector import (
+    AddressInfo,
+    Connector,
+    ConnectorFactory,
+    ForbiddenAddress,
+    ParcelFile,
+    Triable,
+)
+from hub.wire.fields import schema
 from tests.connectors.partners import (
     Town,
     closed_port,
@@ -305,6 +315,32 @@ async def test_what_a_connector_says_of_wrong_settings_names_fields_and_no_value
     assert connector.check(town.endpoint) == ()
     outcomes = await connector.deliver(endpoint, [some_parcel()], LIMIT)
     assert outcomes == [Refused(f"{connector.channel}.settings", About.ENDPOINT)]
+
+
+async def test_what_its_check_finds_right_its_schema_does_too(connector: Connector, town: Town) -> None:
+    endpoint = town.endpoint
+    told = {
+        "channel": endpoint.channel,
+        "settings": dict(endpoint.settings),
+        "secrets": dict(endpoint.secrets),
+    }
+    described = Draft202012Validator(schema(connector.channel, connector.fields))
+    assert described.is_valid(told)
+    assert not described.is_valid({**told, "settings": {**endpoint.settings, "unheard": 1}})
+    assert masked(connector.fields, endpoint.settings) == endpoint.settings
+
+
+async def test_an_endpoint_that_is_well_is_well_in_a_trial_too(connector: Connector, town: Town) -> None:
+    """Where a connector can be tried: nothing of it is a parcel, and nothing of a partner is told."""
+    if not isinstance(connector, Triable):
+        return
+    steps = await connector.try_out(town.endpoint, LIMIT, False)
+    assert [step for step in steps if step.state is StepState.WRONG] == []
+    assert all(step.fr and step.en and step.fr != step.en for step in steps)
+    assert town.received() == []
+    with closed_port() as port:
+        steps = await connector.try_out(town.at(port), LIMIT, False)
+    assert steps[-1].cause == f"{connector.channel}.connection_refused"
 
 
 async def test_no_cause_holds_words_of_the_partner_s_server(connector: Connector, town: Town) -> None:
