@@ -20,9 +20,9 @@ from connectors.sftp.sessions import Session
 from hub.domain.errors import HubError
 
 BLOCK = 255 * 1024
-"""Bytes of one request at most: what OpenSSH's server takes, and small enough for a slow one to show signs of life. Many
-take no more than 16 KB, and say so, or do not."""
-UNDER_WAY = 12 * BLOCK
+"""Bytes of one request at most: what OpenSSH's server takes, and small enough for a slow one to show signs of life.
+Many take no more than 16 KB, and say so, or do not."""
+UNDER_WAY = 16 * BLOCK
 """Bytes of a file that were sent and not answered: enough to hide a round trip."""
 
 
@@ -78,11 +78,22 @@ def fits(session: Session, size: int) -> bool:
 
 
 async def in_order(chunks: AsyncIterator[bytes]) -> AsyncGenerator[tuple[int, bytes], None]:
-    """Each chunk with its place."""
+    """Each chunk with its place. The next one is opened while one is written: what opens it, in a thread, waits for its
+    turn beside a loop that is busy."""
     place = 0
-    async for chunk in chunks:
-        yield place, chunk
-        place += len(chunk)
+    coming = asyncio.ensure_future(_next(chunks))
+    try:
+        while (chunk := await coming) is not None:
+            coming = asyncio.ensure_future(_next(chunks))
+            yield place, chunk
+            place += len(chunk)
+    finally:
+        coming.cancel()
+        await asyncio.gather(coming, return_exceptions=True)
+
+
+async def _next(chunks: AsyncIterator[bytes]) -> bytes | None:
+    return await anext(chunks, None)
 
 
 async def digest(session: Session, path: str) -> str:
