@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable
 from datetime import UTC, datetime
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -17,13 +15,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from hub import assembly
+from hub.cli import endpoints
 from hub.cli.shared import (
     AsJson,
     Reason,
     author,
     complain,
     day,
-    guarded,
     instant,
     moment,
     on_ground,
@@ -33,14 +31,11 @@ from hub.cli.shared import (
 )
 from hub.cli.shared import subscriber as named
 from hub.domain.errors import SettingsError
-from hub.domain.fields import Field
 from hub.domain.pace import Maintenance
 from hub.domain.rules import SubscriptionState, Succession
-from hub.domain.trials import StepState, Trial
 from hub.services.import_plans import ImportPlan
 from hub.services.listings import Remark
 from hub.services.onboarding import StateChange
-from hub.wire.fields import form, schema, table
 from hub.wire.rule_book import period
 
 _MOST_SHOWN = 50
@@ -60,8 +55,7 @@ def commands() -> typer.Typer:
     partners.command("activate")(activate)
     partners.command("succeed")(succeed)
     partners.command("maintenance")(maintain)
-    partners.command("fields")(fields)
-    partners.command("test")(try_out)
+    endpoints.add_to(partners)
     return partners
 
 
@@ -148,55 +142,6 @@ def export(
         say(f"{len(found.partners)} partners in {file}")
 
     on_ground(work)
-
-
-class Language(StrEnum):
-    FR = "fr"
-    EN = "en"
-
-
-Lang = Annotated[Language, typer.Option("--lang", help="Of what is told.")]
-
-
-def fields(
-    channel: Annotated[str | None, typer.Argument(help="Default: all of them.")] = None,
-    lang: Lang = Language.FR,
-    as_json: AsJson = False,
-    markdown: Annotated[bool, typer.Option("--markdown", help="For the connectors' README.")] = False,
-) -> None:
-    """What a channel asks of an endpoint: its settings and secrets; with --json, its JSON Schema too."""
-    known = guarded(assembly.channel_fields)
-    if channel is not None and channel not in known:
-        raise typer.BadParameter(f"there is no such channel here; one of: {', '.join(sorted(known))}")
-    wanted = sorted(known) if channel is None else [channel]
-    if as_json:
-        write_json(
-            [
-                {"channel": one, "fields": form(known[one]), "schema": schema(one, known[one])}
-                for one in wanted
-            ]
-        )
-        return
-    if markdown:
-        print("\n\n".join("\n".join((f"### `{one}`", "", *table(known[one]))) for one in wanted))
-        return
-    for one in wanted:
-        told = Table("field", "kind", "", "", title=one, title_justify="left")
-        for field in known[one]:
-            told.add_row(field.name, field.kind, _needed(field), escape(getattr(field, lang)))
-        if known[one]:
-            Console().print(told)
-        else:
-            say(f"{one}: nothing is asked")
-
-
-def _needed(field: Field) -> str:
-    told = ["secret"] if field.secret else []
-    if field.required:
-        told.append("needed")
-    elif field.unless:
-        told.append(f"needed without {' or '.join(field.unless)}")
-    return ", ".join(told)
 
 
 # --- one partner --------------------------------------------------------------------------------------
@@ -360,50 +305,3 @@ def maintain(
             raise SettingsError(f"{subscriber} is no partner: import it first")
 
     on_ground(work)
-
-
-def try_out(
-    partner: Number,
-    send: Annotated[
-        bool, typer.Option("--send", help="Send a webhook a signed ping, which its server sees.")
-    ] = False,
-    limit: Annotated[float, typer.Option(min=1, max=120, help="Seconds to wait for a silent server.")] = 15,
-    lang: Lang = Language.FR,
-    as_json: AsJson = False,
-) -> None:
-    """Try its endpoint, as a parcel would meet it, without one: name, address, encryption, key, login, rights, room.
-    Nothing stays there. Ends with 1 when something is wrong."""
-    subscriber = named(partner)
-
-    async def work(ground: assembly.Ground) -> Sequence[Trial]:
-        async with assembly.trial_room(ground) as room:
-            return await room.try_out(subscriber, limit, send=send)
-
-    trials = on_ground(work)
-    if as_json:
-        write_json(
-            [
-                {
-                    "channel": one.channel,
-                    "notice": one.notice,
-                    "well": one.is_well,
-                    "steps": [asdict(step) for step in one.steps],
-                }
-                for one in trials
-            ]
-        )
-    else:
-        for one in trials:
-            say(_TITLES[lang][one.notice].format(channel=one.channel))
-            for step in one.steps:
-                cause = f" [{step.cause}]" if step.cause else ""
-                say(f"  {_SIGNS[step.state]} {getattr(step, lang)}{cause}")
-    if not all(one.is_well for one in trials):
-        raise typer.Exit(1)
-
-
-_SIGNS = {StepState.WELL: "✓", StepState.WRONG: "✗", StepState.NOTED: "–"}
-_TITLES = {
-    Language.FR: ("Point de remise ({channel})", "Avis de repli ({channel})"),
-    Language.EN: ("Endpoint ({channel})", "Notices ({channel})"),
-}
