@@ -199,7 +199,9 @@ def _against_key(base: Ground, there: Settings) -> list[str]:
             ]
         given.unwrap(base.keyring.fresh().wrapped)
         if not set(base.keyring.ids) <= set(given.ids):
-            return ["this hub's key is being rotated: HUB_KEY or HUB_KEY_FILE there must hold the older one too"]
+            return [
+                "this hub's key is being rotated: HUB_KEY or HUB_KEY_FILE there must hold the older one too"
+            ]
     except UnknownKey:
         return ["HUB_KEY or HUB_KEY_FILE there is another key than this hub's: nothing would open"]
     except SettingsError as error:
