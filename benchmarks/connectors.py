@@ -195,7 +195,7 @@ async def _sftp_gigabyte(server: OpenSsh, folder: Path, short: bool) -> list[Row
             _empty(target)
             return took
 
-        mine, floor, openssh_client = await in_turn(1 if short else 3, ours, bare, theirs)
+        mine, floor, openssh_client = await in_turn(1 if short else 5, ours, bare, theirs)
     await connector.close()
     plain.unlink()
     return [
