@@ -35,6 +35,7 @@ bench: .venv/installed
 	@$(BIN)/python -m benchmarks.routing --short
 	@$(BIN)/python -m benchmarks.registering --short
 	@$(BIN)/python -m benchmarks.reconciling --short
+	@$(BIN)/python -m benchmarks.connectors --short
 
 # Half an hour at a steady rate: whether memory and open files stay where they are.
 soak: .venv/installed

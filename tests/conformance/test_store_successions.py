@@ -290,7 +290,9 @@ async def test_what_waits_for_a_former_endpoint_is_due_at_once_at_the_successor_
     await conclude(lanes, "anne", lane, [waiting(claim.attempt, HOUR)], rest=HOUR)
     await succeed(database, {1: 2})
     assert await serve(lanes) == []
-    assert [(again.subscriber, again.attempt.number) for again in await serve(lanes)] == [(subscriber(2), 2)]
+    [again] = await serve(lanes)
+    assert (again.subscriber, again.attempt.number) == (subscriber(2), 2)
+    assert (claim.named, again.named) == (None, subscriber(1)), "it says for whom it was planned"
     assert await attempts(database, name) == [(1, 1, "deferred", True), (1, 2, "delivered", True)]
 
 
