@@ -411,20 +411,57 @@ async def test_a_hold_that_ended_moves_and_good_news_of_the_former_partner_is_on
     assert await attempts(database, name) == [(1, 1, "delivered", True), (1, 2, "delivered", True)]
 
 
-async def test_what_is_parked_stays_and_follows_when_it_is_sent_again(
-    database: Database, lanes: PostgresLanes
+@pytest.mark.parametrize("channel", ["webhook", "mailbox"])
+async def test_what_is_parked_follows_parked_and_its_new_partner_finds_it_and_is_sent_it_again(
+    database: Database, lanes: PostgresLanes, channel: str
 ) -> None:
+    await declare(database, 2, channel)
     [name] = await plant(database, [1])
     await park(database)
     await succeed(database, {1: 2})
-    await serve(lanes)
-    assert await whereabouts(database, [name]) == [(1, "sftp", 1)]
-    replays = PostgresReplays(database)
-    await replays.begin(uuid4(), ReplayOrder(Selection(subscriber=subscriber(1)), "jeanne", ""))
-    assert await replays.send_again(10) == 1
     assert await serve(lanes) == []
+    there = await standing(database, name)
+    assert (there.state, there.sending) == (State.PARKED, 1)
+    assert await lying(database, 1) == []
+    assert await lying(database, 2) == [(name, 1)]
+    [told] = await rows(database, "SELECT channel, cause, lane FROM delivery")
+    assert tuple(told) == ("sftp", "sftp.denied", await lane_of(database, 2, channel))
+    while await lanes.next_due() == 0:
+        assert await serve(lanes) == []
+    replays = PostgresReplays(database)
+    await replays.begin(uuid4(), ReplayOrder(Selection(subscriber=subscriber(2)), "jeanne", ""))
+    assert await replays.send_again(10) == 1
     [claim] = await serve(lanes)
     assert (claim.attempt.delivery, claim.attempt.sending, claim.subscriber) == (name, 2, subscriber(2))
+
+
+async def test_what_is_refused_after_its_partner_was_succeeded_is_parked_at_the_successor_s(
+    database: Database, lanes: PostgresLanes
+) -> None:
+    [name] = await plant(database, [1])
+    lane, [claim] = await take(lanes, "anne")
+    await succeed(database, {1: 2})
+    await conclude(lanes, "anne", lane, [refused(claim.attempt)])
+    assert await serve(lanes) == []
+    assert (await standing(database, name)).state is State.PARKED
+    assert await lying(database, 2) == [(name, 1)]
+
+
+async def test_a_notice_that_is_parked_follows_nobody_and_wakes_nobody(
+    database: Database, lanes: PostgresLanes
+) -> None:
+    await plant(database, [1])
+    await park(database)
+    await execute(
+        database,
+        "UPDATE delivery SET sequence = -1, channel = 'notice'",
+        "UPDATE lane SET channel = 'notice'",
+    )
+    await succeed(database, {1: 2})
+    assert await lanes.next_due() != 0
+    assert await serve(lanes) == []
+    assert await rows(database, "SELECT FROM moved") == []
+    await execute(database, "UPDATE delivery SET sequence = 1")
 
 
 async def test_a_worker_that_does_not_hold_the_lane_moves_nothing(

@@ -196,7 +196,8 @@ _MOVE = """
         SELECT id, state FROM following WHERE lane = $1 AND id = ANY($2::uuid[])
     ), taken AS MATERIALIZED (
         SELECT delivery.id, delivery.subscriber, delivery.sequence,
-               delivery.due_at IS NULL AND $7 AS lies, delivery.due_at IS NULL AND NOT $7 AS again
+               delivery.due_at IS NULL AND ($7 OR delivery.state = 'parked') AS rests,
+               delivery.due_at IS NULL AND NOT $7 AND delivery.state <> 'parked' AS again
         FROM delivery JOIN page ON page.id = delivery.id
         WHERE delivery.state = page.state
         ORDER BY delivery.id
@@ -209,7 +210,8 @@ _MOVE = """
     )
     UPDATE delivery
     SET subscriber = $3, named = COALESCE(named, delivery.subscriber), lane = $5, sequence = numbered.fresh,
-        channel = $6, due_at = CASE WHEN NOT numbered.lies THEN (SELECT clock_timestamp()) END,
+        channel = CASE WHEN state = 'parked' THEN channel ELSE $6 END,
+        due_at = CASE WHEN NOT numbered.rests THEN (SELECT clock_timestamp()) END,
         state = CASE WHEN again THEN $8 ELSE state END, sending = sending + again::integer,
         attempt = CASE WHEN again THEN 0 ELSE attempt END,
         changed_at = CASE WHEN state = 'in_flight' THEN changed_at ELSE clock_timestamp() END
