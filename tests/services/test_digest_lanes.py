@@ -111,14 +111,14 @@ async def test_an_issue_that_fails_for_longer_than_its_partner_bears_falls_back_
     store: Database,
 ) -> None:
     pace = PartnerPace(fallback=ChannelFallback(timedelta(minutes=1)))
-    town = Town(Deferred("mail.timeout"), Deferred("mail.timeout"))
+    town = Town(*[Deferred("mail.timeout")] * 999)
     await put(store, 1, 2, 3)
     partner = Partner(subscriber(1), "Mairie d'essai 1", Endpoint("mail", DAILY), pace=pace)
     await PostgresPartners(store).keep([(partner, None, None)])
     async with serving(town, PostgresLanes(store), ahead=DAY):
 
         async def tried() -> bool:
-            return len(town.calls) == 2
+            return len(town.calls) >= 2
 
         await until(tried)
     await rows(
@@ -127,7 +127,6 @@ async def test_an_issue_that_fails_for_longer_than_its_partner_bears_falls_back_
         " due_at = clock_timestamp(), lease_until = NULL, holder = NULL, rests_until = NULL"
         " WHERE channel = 'mail'",
     )
-    town.answers = [Deferred("mail.timeout")] * 99
     async with serving(town, PostgresLanes(store), "berta", DAY):
 
         async def fell_back() -> bool:

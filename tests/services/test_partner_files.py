@@ -332,7 +332,7 @@ def test_the_example_in_the_documentation_can_be_read(tmp_path: Path) -> None:
     page = (Path(__file__).parents[2] / "docs" / "partners.md").read_text("utf-8")
     listing = reading(tmp_path, page.partition("```yaml\n")[2].partition("```")[0], "file.yaml")
     assert listing.refused == ()
-    assert (len(listing.partners), len(listing.successions)) == (4, 1)
+    assert (len(listing.partners), len(listing.successions)) == (5, 1)
 
 
 # --- the directory ------------------------------------------------------------------------------------
