@@ -77,6 +77,10 @@ WORDS: Mapping[str, tuple[str, str]] = {
         "the token server refuses client_id or client_secret",
     ),
     "token_unreadable": ("le serveur de jetons ne donne pas de jeton", "the token server gives no token"),
+    "http_400": (
+        "le partenaire refuse la requête : son contenu, la signature ou le certificat de la plateforme",
+        "the partner refuses the request: its content, the signature or the hub's certificate",
+    ),
     "http_401": (
         "le partenaire refuse le jeton ou la signature",
         "the partner refuses the token or the signature",

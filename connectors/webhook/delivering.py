@@ -194,8 +194,9 @@ class _Visit:
             outcome = judge(fault)
             if isinstance(fault, TimeoutError | aiohttp.ClientConnectorError):
                 self.away = outcome
-        if isinstance(outcome, Deferred) and outcome.retry_after is not None:
-            self.away = outcome
+        if _goes_for_all(outcome):
+            # The answer was to this parcel, and may say again what it held.
+            self.away = replace(outcome, answer=None)
         return outcome
 
     async def _authorized(self, parcel: Parcel, sent: bytes, patience: aiohttp.ClientTimeout) -> Outcome:
@@ -208,10 +209,7 @@ class _Visit:
         if outcome != _UNAUTHORIZED:
             return outcome
         self.tokens.spoil(request, token)
-        outcome = await self._post(parcel, sent, patience, await self.tokens.token(request, self.limit))
-        if outcome == _UNAUTHORIZED:
-            self.away = outcome
-        return outcome
+        return await self._post(parcel, sent, patience, await self.tokens.token(request, self.limit))
 
     async def _post(
         self, parcel: Parcel, sent: bytes, patience: aiohttp.ClientTimeout, token: str | None
@@ -237,6 +235,16 @@ class _Visit:
     def _asked(self, response: aiohttp.ClientResponse) -> timedelta | None:
         asked = response.headers.get("Retry-After")
         return None if asked is None else wait_of(asked, datetime.fromtimestamp(self.surroundings.now(), UTC))
+
+
+def _goes_for_all(outcome: Outcome) -> bool:
+    match outcome:
+        case Refused(about=about):
+            return about is About.ENDPOINT
+        case Deferred(retry_after=asked):
+            return asked is not None
+        case _:
+            return False
 
 
 async def _drain(response: aiohttp.ClientResponse) -> bytes:

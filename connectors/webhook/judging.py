@@ -85,8 +85,11 @@ def _judge_status(status: int, retry_after: timedelta | None) -> Outcome:
         return Deferred(cause, About.ENDPOINT, retry_after)
     if status in (301, 308, 401, 403, 404, 405, 410):
         return Refused(cause, About.ENDPOINT)
-    if 400 <= status <= 499 and status not in (408, 425):
+    if status in (409, 413, 422):
         return Refused(cause, About.PARCEL)
+    if 400 <= status <= 499 and status not in (408, 425):
+        # 400 is also what servers say of a certificate or signature that they do not believe.
+        return Refused(cause, About.EITHER)
     return Deferred(cause)
 
 

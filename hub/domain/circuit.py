@@ -5,6 +5,9 @@ once at first, four times as much after each page that went well, half as much a
 a whole page fails at the endpoint, the circuit is open: the lane rests, as long as the policy's waits say, and
 then one parcel tries it (half-open). So a dead endpoint costs one attempt for each wait, whatever lies behind it.
 
+Some servers refuse whoever they do not know in words that they also have for one parcel. An endpoint that takes nothing
+then has refused the hub.
+
 A software vendor's endpoints fail together: when several lanes of one vendor fail in a row and none of them
 succeeds, all of them rest but the one that is tried, and they come back one after the other.
 """
@@ -15,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
-from hub.domain.delivery import About, Conclusion, Deferred, Delivered, Refused
+from hub.domain.delivery import About, Conclusion, Deferred, Delivered, Outcome, Refused
 from hub.domain.retry import Park, RetryPolicy, next_wait
 
 _GROWTH = 4
@@ -50,7 +53,52 @@ def next_standing(standing: Standing, conclusions: Sequence[Conclusion], most: i
         return Standing(max(standing.at_once // 2, 1))
     if good:
         return Standing(min(standing.at_once * _GROWTH, most))
+    if any(_says_either(conclusion.outcome) for conclusion in conclusions):
+        return replace(standing, at_once=max(standing.at_once // 2, 1))
     return standing
+
+
+def tell_apart(standing: Standing, outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
+    """The outcomes of a page, those about either told apart as far as can be.
+
+    Beside them                                   The endpoint                      They are about
+    a parcel was taken, or refused for its own    any                               the parcel
+    nothing of the kind                           has proved little (UNPROVED)      the endpoint
+    nothing of the kind, and UNPROVED such        any                               the endpoint
+    nothing of the kind, and fewer such           has proved itself                 either, still
+
+    What stays is parked as if it were about the parcel, and halves what is proved: a few such pages in a row are the
+    endpoint's."""
+    doubtful = sum(map(_says_either, outcomes))
+    if not doubtful:
+        return outcomes
+    if any(_is_there(outcome) for outcome in outcomes):
+        about = About.PARCEL
+    elif standing.at_once <= UNPROVED or doubtful >= UNPROVED:
+        about = About.ENDPOINT
+    else:
+        return outcomes
+    return [
+        replace(outcome, about=about)
+        if isinstance(outcome, Refused) and outcome.about is About.EITHER
+        else outcome
+        for outcome in outcomes
+    ]
+
+
+def _says_either(outcome: Outcome) -> bool:
+    return isinstance(outcome, Refused) and outcome.about is About.EITHER
+
+
+def _is_there(outcome: Outcome) -> bool:
+    """Who takes one parcel, or refuses one with a reason, has let the hub in. What is ours to refuse says nothing."""
+    match outcome:
+        case Delivered():
+            return True
+        case Refused(cause=cause, about=about):
+            return about is About.PARCEL and not cause.startswith("hub.")
+        case _:
+            return False
 
 
 def rest_after(

@@ -20,10 +20,12 @@ from hub.domain.retry import Park, RetryPolicy, next_wait
 
 
 class About(StrEnum):
-    """Whether an outcome tells of this parcel alone, or of all that goes to the same endpoint."""
+    """Whether an outcome tells of this parcel alone, or of all that goes to the same endpoint. `EITHER`: of a refusal
+    that says the same for both; what came beside it tells them apart (`hub.domain.circuit`)."""
 
     PARCEL = "parcel"
     ENDPOINT = "endpoint"
+    EITHER = "either"
 
 
 @dataclass(frozen=True, slots=True)

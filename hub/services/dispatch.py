@@ -19,7 +19,7 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
-from hub.domain.circuit import VendorCircuit, next_circuit, next_standing, rest_after
+from hub.domain.circuit import VendorCircuit, next_circuit, next_standing, rest_after, tell_apart
 from hub.domain.delivery import About, Conclusion, Deferred, Delivered, Outcome, Refused, conclude, hold_back
 from hub.domain.digests import USUAL_HOURS, DigestHours, Frequency, Issue, conclude_issue, frequency_of
 from hub.domain.errors import LeaseLost, MissingKey, Tampered, Unavailable, UnknownKey
@@ -231,6 +231,7 @@ class DispatchRoom:
         }
         policies = [of[claim.procedure] for claim in claims]
         outcomes = await self._attempt(lane, claims, policies[0], issue) if claims else ()
+        outcomes = tell_apart(lane.standing, outcomes)
         conclusions, refused = hold_back(self._conclude(claims, outcomes, policies, issue))
         if pace is not None and pace.ordered:
             conclusions = tuple(

@@ -1,21 +1,14 @@
 """The webhook connector against nginx: certificates on both sides, kept connections, and what it answers by itself.
 
-One server for this file. It takes what is posted and writes down what it saw, in lines of its access log."""
+One server for this file."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import shutil
-import socket
-import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
-from typing import Any
 
 import pytest
 from standardwebhooks.webhooks import Webhook
@@ -25,133 +18,25 @@ from hub.adapters.system.outgoing import GuardedOutgoing
 from hub.domain.addresses import read_networks
 from hub.domain.delivery import About, Deferred, Delivered, Refused
 from hub.domain.partner import Endpoint
-from hub.ports.connector import AddressInfo, Connector
-from tests.certificates import Authority, authority
+from hub.ports.connector import Connector
+from tests.connectors.nginx import ABSENT, NGINX, Nginx, look_up, running_nginx
 from tests.connectors.partners import SECRET, some_file, some_parcel, surroundings
-from tests.ports import free_ports
 
-NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-NAME = "town.test"
 OTHER_SECRET = "whsec_" + "A" * 32
 LIMIT = 10.0
 
-pytestmark = pytest.mark.skipif(NGINX is None, reason="no nginx here; run: make system")
-
-
-@dataclass(frozen=True)
-class Nginx:
-    """`mutual` is the port where a client must show a certificate of `clients`."""
-
-    folder: Path
-    port: int
-    mutual: int
-    expired: int
-    servers: Authority
-    clients: Authority
-
-    def at(self, port: int, path: str = "/hooks", **settings: object) -> Endpoint:
-        url = f"https://{NAME}:{port}{path}"
-        ca = self.servers.file.read_text()
-        return Endpoint("webhook", {"url": url, "ca": ca, **settings}, {"secret": SECRET})
-
-    def showing(self, files: tuple[Path, Path]) -> Endpoint:
-        certificate, key = (file.read_text() for file in files)
-        endpoint = self.at(self.mutual, client_certificate=certificate)
-        return replace(endpoint, secrets={"secret": SECRET, "client_key": key})
-
-    async def seen(self, delivery: object, count: int = 1) -> list[dict[str, Any]]:
-        """Its lines about a delivery, once there are so many."""
-        for _ in range(500):
-            lines = (self.folder / "seen.log").read_text().splitlines()
-            found = [line for line in map(json.loads, lines) if line["webhook-id"] == str(delivery)]
-            if len(found) >= count:
-                return found
-            await asyncio.sleep(0.02)
-        raise AssertionError("nginx saw less")
+pytestmark = pytest.mark.skipif(NGINX is None, reason=ABSENT)
 
 
 @pytest.fixture(scope="module")
 def nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
-    folder = tmp_path_factory.mktemp("nginx")
-    servers, clients = authority(folder / "servers"), authority(folder / "clients")
-    port, mutual, expired, inner = free_ports(4)
-    found = Nginx(folder, port, mutual, expired, servers, clients)
-    (folder / "nginx.conf").write_text(_configuration(found, inner))
-    (folder / "seen.log").touch()
-    assert NGINX is not None
-    arguments = [NGINX, "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", str(folder / "error.log")]
-    server = subprocess.Popen([*arguments, "-g", "daemon off;"])
-    try:
-        _wait(mutual)
+    with running_nginx(tmp_path_factory.mktemp("nginx")) as found:
         yield found
-    finally:
-        server.terminate()
-        server.wait(20)
-
-
-def _wait(port: int) -> None:
-    until = time.monotonic() + 30
-    while time.monotonic() < until:
-        with socket.socket() as trying:
-            if trying.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.02)
-    raise AssertionError("nginx did not start")
-
-
-def _configuration(nginx: Nginx, inner: int) -> str:
-    good = nginx.servers.sign("good", NAME)
-    old = nginx.servers.sign("old", NAME, expired=True)
-    user = "user root;" if os.geteuid() == 0 else ""
-    temporary = "\n".join(
-        f"{kind}_temp_path {nginx.folder}/{kind};"
-        for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    )
-    places = f"""
-        location /hooks {{ proxy_pass http://127.0.0.1:{inner}; }}
-        location /busy {{ add_header Retry-After 120 always; return 503 "these words must go nowhere"; }}
-        location /moved {{ return 301 /hooks; }}
-        location /small {{ client_max_body_size 100; proxy_pass http://127.0.0.1:{inner}; }}
-    """
-
-    def server(port: int, files: tuple[Path, Path], more: str = "") -> str:
-        return f"""server {{
-            listen 127.0.0.1:{port} ssl;
-            ssl_certificate {files[0]};
-            ssl_certificate_key {files[1]};
-            {more}
-            {places}
-        }}"""
-
-    return f"""
-    {user}
-    worker_processes 1;
-    pid {nginx.folder}/pid;
-    events {{ worker_connections 256; }}
-    http {{
-        {temporary}
-        client_body_buffer_size 4m;
-        client_max_body_size 8m;
-        log_format seen escape=json '{{"webhook-id":"$http_webhook_id","webhook-timestamp":"$http_webhook_timestamp",'
-            '"webhook-signature":"$http_webhook_signature","client":"$ssl_client_s_dn","connection":"$connection",'
-            '"authorization":"$http_authorization","tls":"$ssl_protocol","body":"$request_body"}}';
-        access_log {nginx.folder}/seen.log seen;
-        {server(nginx.port, good)}
-        {server(nginx.expired, old)}
-        {server(nginx.mutual, good, f"ssl_client_certificate {nginx.clients.file}; ssl_verify_client on;")}
-        server {{ listen 127.0.0.1:{inner}; access_log off; location / {{ return 204; }} }}
-    }}
-    """
-
-
-async def _look_up(host: str) -> list[AddressInfo]:
-    assert host == NAME
-    return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 0))]
 
 
 @pytest.fixture
 async def webhook() -> AsyncIterator[Connector]:
-    guard = GuardedOutgoing(read_networks("127.0.0.1"), _look_up)
+    guard = GuardedOutgoing(read_networks("127.0.0.1"), look_up)
     made = connector(replace(surroundings(time.time()), outgoing=guard))
     yield made
     await made.close()
@@ -238,10 +123,10 @@ async def test_a_hub_that_shows_its_certificate_is_let_in(nginx: Nginx, webhook:
 async def test_one_that_shows_none_or_one_of_another_authority_is_not_let_in(
     nginx: Nginx, webhook: Connector
 ) -> None:
-    """What nginx answers then is no word of the protocol of TLS, but of HTTP."""
+    """What nginx answers then is no word of the protocol of TLS, but of HTTP, and the same as to a broken request."""
     for endpoint in (nginx.at(nginx.mutual), nginx.showing(nginx.servers.sign("stranger"))):
         assert await webhook.deliver(endpoint, [some_parcel()], LIMIT) == [
-            Refused("webhook.http_400", About.PARCEL)
+            Refused("webhook.http_400", About.EITHER)
         ]
 
 

@@ -129,6 +129,19 @@ async def test_what_was_said_is_kept_beside_the_outcome_and_shown_by_none_of_its
     assert "Dupont" not in str(refused)
 
 
+@pytest.mark.parametrize(("status", "asked"), [(503, {"Retry-After": "9"}), (403, {})])
+async def test_what_was_said_to_one_is_kept_for_no_other_that_shares_its_outcome(
+    webhook: Connector, town: WebhookTown, status: int, asked: dict[str, str]
+) -> None:
+    """It may say again what that one held, and is sealed under the key of whom it stands with."""
+    town.answers = [web.Response(status=status, text="Dupont", headers=asked)]
+    first, *others = await webhook.deliver(town.endpoint, [some_parcel() for _ in range(4)], LIMIT)
+    assert first.answer is not None
+    assert others == [first] * 3
+    assert [other.answer for other in others] == [None] * 3
+    assert town.requests == []
+
+
 async def test_no_more_is_kept_than_the_beginning(webhook: Connector, town: WebhookTown) -> None:
     town.answers = [web.Response(status=500, body=b"x" * (ANSWER - 1000)) for _ in range(2)]
     outcomes = await webhook.deliver(town.endpoint, [some_parcel(), some_parcel()], LIMIT)

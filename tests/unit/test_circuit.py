@@ -16,6 +16,7 @@ from hub.domain.circuit import (
     next_circuit,
     next_standing,
     rest_after,
+    tell_apart,
 )
 from hub.domain.delivery import About, Attempt, Conclusion, Deferred, Delivered, Outcome, Refused, conclude
 from hub.domain.retry import RetryPolicy
@@ -26,6 +27,7 @@ AWAY = Deferred("sftp.timeout")
 OWN = Deferred("hub.content_away", About.PARCEL)
 DECLINED = Refused("mail.too_large")
 CLOSED = Refused("webhook.http_410", About.ENDPOINT)
+DOUBTFUL = Refused("webhook.http_400", About.EITHER)
 POLICY = RetryPolicy(tuple(timedelta(seconds=wait) for wait in (5, 60, 300)), timedelta(seconds=30))
 
 
@@ -49,18 +51,56 @@ def page(*outcomes: Outcome) -> list[Conclusion]:
         (Standing(8), [OWN, AWAY], Standing(1, 1)),
         (Standing(1, 3), [DECLINED], Standing(4)),
         (Standing(8), [CLOSED, CLOSED], Standing(8)),
+        (Standing(8), [DOUBTFUL], Standing(4)),
+        (Standing(8), [DOUBTFUL, GOOD], Standing(MOST)),
+        (Standing(8), [DOUBTFUL, AWAY], Standing(1, 1)),
         (Standing(8), [], Standing(8)),
     ],
     ids=[
         "proves itself", "grows", "to its most", "shrinks", "never to nothing", "fails", "fails again", "heals",
         "own fault", "own fault while failing", "own fault beside a failure", "answers is there",
-        "closed apart", "nothing",
+        "closed apart", "takes nothing", "takes another", "takes nothing and fails", "nothing",
     ],
 )  # fmt: skip
 def test_what_goes_at_once_grows_with_success_and_shrinks_with_failure(
     before: Standing, outcomes: list[Outcome], after: Standing
 ) -> None:
     assert next_standing(before, page(*outcomes), MOST) == after
+
+
+PROVED, LITTLE = Standing(5), Standing(4)
+UNREADABLE = Refused("hub.content_unreadable")
+
+
+@pytest.mark.parametrize(
+    ("before", "beside", "times", "about"),
+    [
+        (LITTLE, [GOOD], 9, About.PARCEL),
+        (LITTLE, [DECLINED], 1, About.PARCEL),
+        (LITTLE, [], 1, About.ENDPOINT),
+        (Standing(1, 3), [], 1, About.ENDPOINT),
+        (LITTLE, [AWAY, OWN, CLOSED], 1, About.ENDPOINT),
+        (LITTLE, [UNREADABLE], 1, About.ENDPOINT),
+        (PROVED, [GOOD], 9, About.PARCEL),
+        (PROVED, [DECLINED], 9, About.PARCEL),
+        (PROVED, [], 4, About.ENDPOINT),
+        (PROVED, [AWAY], 4, About.ENDPOINT),
+        (PROVED, [], 3, About.EITHER),
+        (PROVED, [UNREADABLE], 3, About.EITHER),
+    ],
+)  # fmt: skip
+def test_a_refusal_that_may_be_about_either_is_told_by_what_else_came(
+    before: Standing, beside: list[Outcome], times: int, about: About
+) -> None:
+    told = tell_apart(before, [*beside, *[DOUBTFUL] * times])
+    assert list(told) == [*beside, *[Refused(DOUBTFUL.cause, about)] * times]
+
+
+def test_an_endpoint_that_proved_itself_and_takes_nothing_any_more_is_told_after_a_few() -> None:
+    standing, parked = Standing(MOST), 0
+    while (told := tell_apart(standing, [DOUBTFUL]))[0] != Refused(DOUBTFUL.cause, About.ENDPOINT):
+        standing, parked = next_standing(standing, page(*told), MOST), parked + 1
+    assert parked == 3
 
 
 def test_a_lane_rests_as_long_as_its_failures_in_a_row_say_and_then_the_last_wait_for_ever() -> None:
@@ -81,7 +121,11 @@ def test_a_server_that_says_when_is_believed_within_the_longest_wait() -> None:
     assert rest_after(Standing(1, 1), asked, POLICY, 0.0) == timedelta(seconds=300)
 
 
-@given(st.lists(st.lists(st.sampled_from([GOOD, AWAY, OWN, DECLINED, CLOSED]), max_size=5), max_size=30))
+@given(
+    st.lists(
+        st.lists(st.sampled_from([GOOD, AWAY, OWN, DECLINED, CLOSED, DOUBTFUL]), max_size=5), max_size=30
+    )
+)
 def test_whatever_comes_an_endpoint_is_always_tried_and_never_with_more_than_allowed(
     pages: list[list[Outcome]],
 ) -> None:
