@@ -82,6 +82,10 @@ class Settings(BaseSettings):
     tls_key: Path | None = None
     public_url: str | None = Field(None, description="How partners reach this hub; default: host and port.")
     link_lifetime: float = Field(72 * 3600, gt=0, description="Seconds a signed link is good for.")
+    trusted_proxies: Annotated[tuple[Network, ...], NoDecode] = Field(
+        (),
+        description="Networks of the proxies before this hub, whose X-Forwarded-For is believed (CIDR, by commas).",
+    )
     post_time: float = Field(3600, gt=0, le=3600, description="Seconds a post may take.")
     body_limit: int = Field(1_200_000_000, gt=0, description="Bytes of a multipart post.")
     json_limit: int = Field(1_200_000, gt=0, description="Bytes of a JSON post, or of a line of a batch.")
@@ -169,7 +173,7 @@ class Settings(BaseSettings):
 
     log_format: str = Field("auto", pattern="^(auto|json|console)$")
 
-    @field_validator("outgoing_allow", mode="before")
+    @field_validator("outgoing_allow", "trusted_proxies", mode="before")
     @classmethod
     def _networks(cls, value: object) -> object:
         return read_networks(value) if isinstance(value, str) else value

@@ -338,6 +338,7 @@ class House:
             reads=PostgresReads(self.base.database),
             sessions=PostgresSessions(self.base.database),
             secure=(self.settings.public_url or self.url).startswith("https:"),
+            proxies=self.settings.trusted_proxies,
             numbers=PostgresNumbers(self.base.database),
             lanes=self.base.lane_orders,
             channels=channel_fields(),

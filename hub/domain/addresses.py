@@ -1,7 +1,7 @@
-"""Addresses: which ones the hub may connect to on a partner's behalf.
+"""Addresses: which ones the hub may connect to on a partner's behalf, and whose address a request came from.
 
-Business of this file: the table of what is no address of the public internet, and transition forms, in which an IPv6
-address carries one of IPv4. Names are looked up, and connections opened, elsewhere.
+Business of this file: the table of what is no address of the public internet, transition forms, in which an IPv6
+address carries one of IPv4, and what proxies are believed. Names are looked up, and connections opened, elsewhere.
 """
 
 from __future__ import annotations
@@ -36,6 +36,40 @@ def _is_public(address: Address) -> bool:
         return False
     # ISATAP (RFC 5214): a router at the site of such an address sends on to the IPv4 address in its end.
     return value >> 32 & 0xFDFF_FFFF != 0x5EFE
+
+
+def caller(peer: str, forwarded: str, trusted: Sequence[Network]) -> str:
+    """Who a request came from, as far as `trusted` proxies tell it: `peer` is who connected, `forwarded` what was
+    said in X-Forwarded-For. Of IPv6 the network of 64 bits, which is one household's or one machine's."""
+    last = _read(peer)
+    told = forwarded.split(",")[-_MOST_PROXIES:]
+    while last is not None and told and any(last in network for network in trusted):
+        # What does not read, and all before it, was said by nobody who is believed.
+        said = _read(told.pop())
+        if said is None:
+            break
+        last = said
+    if last is None:
+        return ""
+    return str(last) if last.version == 4 else str(ipaddress.ip_network((last, 64), strict=False))
+
+
+def _read(text: str) -> Address | None:
+    """Some proxies add the port."""
+    text = text.strip()
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        address = ipaddress.ip_address(text.partition("%")[0])
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address
+
+
+_MOST_PROXIES = 10
 
 
 def read_networks(text: str) -> tuple[Network, ...]:

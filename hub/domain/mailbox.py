@@ -43,6 +43,10 @@ _DRAWERS: Mapping[State, Drawer | None] = {
 }
 
 
+KEPT = frozenset(state for state, place in _DRAWERS.items() if place is not None)
+"""States whose deliveries are in some drawer."""
+
+
 def drawer(state: State, channel: str) -> Drawer | None:
     """`channel`: the one it was delivered on. What was delivered into the mailbox lies there."""
     if state is State.DELIVERED and channel == MAILBOX:

@@ -66,6 +66,10 @@ class Mailboxes(Protocol):
         """None: this partner has none of this name, whoever else does."""
         ...
 
+    async def find(self, subscriber: Subscriber, text: str, limit: int) -> Sequence[Entry]:
+        """Those whose sender's reference is this, or whose number; the highest number first."""
+        ...
+
     async def lease(self, subscriber: Subscriber, reader: str, length: timedelta, limit: int) -> Leased:
         """The lowest numbers of what is open and no other reader of this partner holds, among them what this one
         held already. They are its own until then; acknowledging needs no lease, and ends it."""

@@ -270,6 +270,7 @@ async def rooms_on(
         reads=PostgresReads(database),
         sessions=PostgresSessions(database),
         secure=False,
+        proxies=(),
         numbers=PostgresNumbers(database),
         lanes=PostgresLaneOrders(database),
         channels=channel_fields(),

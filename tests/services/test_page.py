@@ -130,8 +130,10 @@ async def test_over_tls_the_session_goes_over_tls_alone(world: World) -> None:
     app = build(replace(world.rooms, secure=True), world.vitals)
     async with serve(app, "127.0.0.1", 0) as listening:
         answer = await Browser(world, listening.url).log_in()
-        assert answer.cookie.startswith("__Secure-boite=")
-        assert "Secure" in answer.cookie.split("; ")
+        assert answer.cookie.startswith("__Host-boite=")
+        # Without these a browser takes none of this name.
+        assert {"Secure", "Path=/"} <= set(answer.cookie.split("; "))
+        assert "Domain" not in answer.cookie
 
 
 async def test_whatever_is_no_partner_s_valid_token_gets_one_and_the_same_refusal(world: World) -> None:

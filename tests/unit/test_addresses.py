@@ -6,7 +6,7 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from hub.domain.addresses import may_connect, read_networks
+from hub.domain.addresses import caller, may_connect, read_networks
 
 PUBLIC = (
     "8.8.8.8",
@@ -130,3 +130,28 @@ def test_what_is_no_network_is_told_by_its_place(text: str) -> None:
     with pytest.raises(ValueError, match=r"^number 2 is no network") as told:
         read_networks(f"10.0.0.0/8,{text}")
     assert text not in str(told.value)
+
+
+PROXIES = read_networks("10.0.0.0/8,2001:db8::/32")
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "found"),
+    [
+        ("192.0.2.9", "198.51.100.1", "192.0.2.9"),
+        ("10.0.0.1", "", "10.0.0.1"),
+        ("10.0.0.1", "198.51.100.1", "198.51.100.1"),
+        ("10.0.0.1", "203.0.113.5, 198.51.100.1", "198.51.100.1"),
+        ("10.0.0.1", "198.51.100.1, 10.0.0.2", "198.51.100.1"),
+        ("10.0.0.1", "198.51.100.1:4711", "198.51.100.1"),
+        ("10.0.0.1", "[2a01:e0a:1:2:3:4:5:6]:443", "2a01:e0a:1:2::/64"),
+        ("10.0.0.1", "nobody", "10.0.0.1"),
+        ("10.0.0.1", "198.51.100.1, nobody", "10.0.0.1"),
+        ("::ffff:10.0.0.1", "198.51.100.1", "198.51.100.1"),
+        ("", "198.51.100.1", ""),
+    ],
+)
+def test_only_proxies_that_are_trusted_say_where_a_request_came_from(
+    peer: str, forwarded: str, found: str
+) -> None:
+    assert caller(peer, forwarded, PROXIES) == found

@@ -7,16 +7,20 @@ numbers at a time. Nothing that is sealed is read.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import asyncpg
 
 from hub.adapters.postgres.database import Connection
 from hub.domain.lifecycle import State
-from hub.domain.mailbox import Drawer
+from hub.domain.mailbox import KEPT, Drawer
 from hub.domain.partner import MAILBOX, NOTICE
 from hub.ports.mailboxes import Entry, EntryPage
 
 # Milliseconds, whatever became of these.
 _STRETCH = 2_000
+
+_DIGITS = 18
 
 
 async def open_page(connection: Connection, subscriber: str, after: int, limit: int) -> EntryPage:
@@ -35,6 +39,13 @@ async def lasting_page(
         return EntryPage(entries, entries[-1].sequence)
     # There is one row at least: how far was looked.
     return EntryPage(entries, rows[0]["lowest"] if rows[0]["looked"] == _STRETCH else None)
+
+
+async def found_entries(connection: Connection, subscriber: str, text: str, limit: int) -> Sequence[Entry]:
+    """By the reference of each sender that there is, or by the number."""
+    number = int(text) if text.isascii() and text.isdigit() and len(text) <= _DIGITS else None
+    rows = await connection.fetch(_NAMED, subscriber, text, number, [str(state) for state in KEPT], limit)
+    return tuple(entry_from(row) for row in rows)
 
 
 def entry_from(row: asyncpg.Record) -> Entry:
@@ -141,4 +152,26 @@ _ACKNOWLEDGED = _LASTING.format(held="state = 'acknowledged'", columns=_COLUMNS,
 ENTRY = f"""
     SELECT {_COLUMNS} FROM delivery {_THEIRS}
     WHERE delivery.id = $1 AND delivery.sequence > 0 AND successor_in_force(delivery.subscriber) = $2
+"""
+
+# Senders are few: the index of their references is entered once for each, and no index of references alone is needed,
+# which every submission would pay for.
+_NAMED = f"""
+    WITH RECURSIVE sender_of AS (
+        (SELECT sender FROM submission ORDER BY sender LIMIT 1)
+        UNION ALL
+        SELECT (SELECT submission.sender FROM submission WHERE submission.sender > sender_of.sender
+                ORDER BY submission.sender LIMIT 1)
+        FROM sender_of WHERE sender_of.sender IS NOT NULL
+    ), named AS MATERIALIZED (
+        SELECT delivery.id FROM sender_of
+        JOIN submission ON submission.sender = sender_of.sender AND submission.external_id = $2
+        JOIN delivery ON delivery.submission = submission.id
+        WHERE delivery.sequence > 0
+        UNION
+        SELECT id FROM delivery WHERE subscriber = $1 AND sequence = $3::bigint AND sequence > 0
+    )
+    SELECT {_COLUMNS} FROM named JOIN delivery ON delivery.id = named.id {_THEIRS}
+    WHERE successor_in_force(delivery.subscriber) = $1 AND delivery.state = ANY($4::text[])
+    ORDER BY delivery.sequence DESC LIMIT $5
 """

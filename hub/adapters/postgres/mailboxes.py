@@ -14,7 +14,7 @@ from uuid import UUID
 import asyncpg
 
 from hub.adapters.postgres.database import Connection, Database
-from hub.adapters.postgres.entries import ENTRY, LEASABLE, entry_from, lasting_page, open_page
+from hub.adapters.postgres.entries import ENTRY, LEASABLE, entry_from, found_entries, lasting_page, open_page
 from hub.adapters.postgres.rows import JournalEntry, write_journal
 from hub.adapters.postgres.slips import Moved
 from hub.domain.identity import Subscriber
@@ -46,6 +46,16 @@ class PostgresMailboxes:
         async def work(connection: Connection) -> Entry | None:
             row = await connection.fetchrow(ENTRY, delivery, str(subscriber))
             return None if row is None else entry_from(row)
+
+        return await self._database.once(work)
+
+    async def find(self, subscriber: Subscriber, text: str, limit: int) -> Sequence[Entry]:
+        # No text of the database has this sign.
+        if "\0" in text:
+            return ()
+
+        async def work(connection: Connection) -> Sequence[Entry]:
+            return await found_entries(connection, str(subscriber), text, limit)
 
         return await self._database.once(work)
 

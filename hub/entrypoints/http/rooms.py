@@ -8,6 +8,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from hub.domain.addresses import Network
 from hub.domain.fields import Field
 from hub.entrypoints.http.limits import Limits, Turnstile
 from hub.entrypoints.http.links import Links
@@ -35,7 +36,8 @@ from hub.services.uploads import UploadRoom
 class Rooms:
     """`attachments` is only asked how much room is left. `replay_approval`: a replay of more items waits for
     another operator to approve it. `channels`: what each asks of an endpoint.
-    `secure`: agents reach this hub over TLS, whoever ends it."""
+    `secure`: agents reach this hub over TLS, whoever ends it. `proxies`: whose word it takes for where a request
+    came from."""
 
     intake: IntakeRoom
     uploads: UploadRoom
@@ -48,6 +50,7 @@ class Rooms:
     reads: Reads
     sessions: Sessions
     secure: bool
+    proxies: Sequence[Network]
     numbers: Numbers
     lanes: LaneOrders
     channels: Mapping[str, Sequence[Field]]

@@ -14,8 +14,10 @@ from urllib.parse import parse_qsl, quote
 
 import structlog
 from fastapi import APIRouter, Depends, Request
+from starlette.datastructures import ImmutableMultiDict
 from starlette.responses import Response
 
+from hub.domain.addresses import caller
 from hub.entrypoints.http.bodies import bounded, media_type, unsupported, whole
 from hub.entrypoints.http.limits import Limits, Turnstile
 from hub.entrypoints.http.page.paper import HOME, PAPER, Again, Elsewhere, PageRoute, guarded, see_other
@@ -25,9 +27,13 @@ from hub.ports.sessions import IDLE, Visitor
 
 log = structlog.get_logger()
 
+Fields = ImmutableMultiDict[str, str]
+
 _FORM = "application/x-www-form-urlencoded"
 _LONGEST_FORM = 20_000
 _LONGEST_TOKEN = 512
+
+_MOST_FIELDS = 60
 
 _TRIES = Limits(rate=1.0, burst=60, in_flight=20, senders=10_000)
 """By address, which may be that of a whole town behind one router."""
@@ -66,7 +72,7 @@ def form_key(request: Request, rooms: Rooms) -> str:
     return hmac.digest(secret.encode(), b"form", "sha256").hex()
 
 
-async def own_form(request: Request, rooms: Rooms) -> dict[str, str]:
+async def own_form(request: Request, rooms: Rooms) -> Fields:
     """The fields of a form of this session. Raises Problem 403 for one that is not."""
     fields = await _fields(request)
     if not hmac.compare_digest(fields.get("cle", "").encode(), form_key(request, rooms).encode()):
@@ -74,7 +80,7 @@ async def own_form(request: Request, rooms: Rooms) -> dict[str, str]:
     return fields
 
 
-async def _fields(request: Request) -> dict[str, str]:
+async def _fields(request: Request) -> Fields:
     """Raises Problem 403 for what another site sent, where the browser says so."""
     if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         raise _foreign()
@@ -83,10 +89,10 @@ async def _fields(request: Request) -> dict[str, str]:
         raise unsupported(_FORM)
     body = await whole(bounded(request, _LONGEST_FORM), _LONGEST_FORM)
     try:
-        told = parse_qsl(body.decode(), keep_blank_values=True, errors="strict", max_num_fields=20)
+        told = parse_qsl(body.decode(), keep_blank_values=True, errors="strict", max_num_fields=_MOST_FIELDS)
     except ValueError:
         raise Problem(422, "invalid", "this is no form") from None
-    return dict(told)
+    return Fields(told)
 
 
 def _foreign() -> Problem:
@@ -104,7 +110,7 @@ class _Entrance:
         return _entrance(request.query_params.get("suite", ""), ended="fin" in request.query_params)
 
     async def post_entrance(self, request: Request, rooms: InRooms) -> Response:
-        address = "" if request.client is None else request.client.host
+        address = _caller(request, rooms)
         self._turnstile.enter(address)
         try:
             fields = await _fields(request)
@@ -121,7 +127,7 @@ class _Entrance:
         if (former := request.cookies.get(_cookie(rooms))) is not None:
             await rooms.sessions.end(former)
         answer.set_cookie(
-            _cookie(rooms), secret, path=HOME, httponly=True, samesite="strict", secure=rooms.secure
+            _cookie(rooms), secret, path=_path(rooms), httponly=True, samesite="strict", secure=rooms.secure
         )
         return answer
 
@@ -142,14 +148,25 @@ async def post_leave(request: Request, rooms: InRooms, visitor: InVisit) -> Resp
     await own_form(request, rooms)
     await rooms.sessions.end(request.cookies[_cookie(rooms)])
     answer = PAPER.page("au_revoir", None)
-    answer.delete_cookie(_cookie(rooms), path=HOME, httponly=True, samesite="strict", secure=rooms.secure)
+    answer.delete_cookie(
+        _cookie(rooms), path=_path(rooms), httponly=True, samesite="strict", secure=rooms.secure
+    )
     answer.headers["Clear-Site-Data"] = '"cache"'
     return guarded(answer)
 
 
 def _cookie(rooms: Rooms) -> str:
-    # By this name a browser takes it from no other than this very host, over TLS.
-    return "__Secure-boite" if rooms.secure else "boite"
+    # By this name a browser takes it from no other than this very host, over TLS, and for all of its paths.
+    return "__Host-boite" if rooms.secure else "boite"
+
+
+def _path(rooms: Rooms) -> str:
+    return "/" if rooms.secure else HOME
+
+
+def _caller(request: Request, rooms: Rooms) -> str:
+    peer = "" if request.client is None else request.client.host
+    return caller(peer, ",".join(request.headers.getlist("x-forwarded-for")), rooms.proxies)
 
 
 def _inside(path: str) -> str:

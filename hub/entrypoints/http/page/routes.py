@@ -1,4 +1,4 @@
-"""The pages of a mailbox: its drawers, a parcel with its files, and an agent's word that it has it."""
+"""The pages of a parcel: what was asked, its files, an agent's word that it has it, and how far its case is."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from starlette.responses import Response, StreamingResponse
 
 from hub.domain.cases import CaseStatus
 from hub.domain.lifecycle import State, may_move
-from hub.domain.mailbox import Drawer, drawer
+from hub.domain.mailbox import drawer
 from hub.domain.partner import MAILBOX
 from hub.domain.reports import LONGEST_MESSAGE, Declined, Kept, NotTaken, Report, Way
-from hub.entrypoints.http.mailbox import missing, opened, shown
-from hub.entrypoints.http.page import entrance
+from hub.entrypoints.http.mailbox import missing, opened
+from hub.entrypoints.http.page import entrance, lists
 from hub.entrypoints.http.page.archive import zipped
 from hub.entrypoints.http.page.content import Shown, read
 from hub.entrypoints.http.page.entrance import InVisit, form_key, own_form
+from hub.entrypoints.http.page.lists import PATHS
 from hub.entrypoints.http.page.paper import HOME, PAPER, PageRoute, guarded, see_other
 from hub.entrypoints.http.parcels import disposition, fetch, joined
 from hub.entrypoints.http.problems import Problem, not_found
@@ -29,20 +30,13 @@ from hub.ports.reads import Read
 from hub.ports.sessions import Visitor
 from hub.wire import read_id
 
-_PAGE = 25
-_DIGITS = 18
-
-_PATHS = {"": Drawer.OPEN, "remis": Drawer.HANDED_OVER, "confirmes": Drawer.ACKNOWLEDGED}
-"""Where each drawer is shown, under the home."""
-
 _FOLDER = Path(__file__).parent
 
 
 def routes(now: Callable[[], float]) -> APIRouter:
     router = APIRouter(route_class=PageRoute, include_in_schema=False)
     router.include_router(entrance.routes(now))
-    for path, one in _PATHS.items():
-        router.add_api_route(f"{HOME}/{path}".rstrip("/"), _drawer_page(one), methods=["GET"])
+    router.include_router(lists.routes())
     router.add_api_route(f"{HOME}/plis/{{id}}", get_parcel, methods=["GET"])
     router.add_api_route(f"{HOME}/plis/{{id}}/fichiers/{{number}}", get_file, methods=["GET"])
     router.add_api_route(f"{HOME}/plis/{{id}}/archive", get_archive, methods=["GET"])
@@ -52,44 +46,11 @@ def routes(now: Callable[[], float]) -> APIRouter:
     for name, kind in (("style.css", "text/css"), ("icone.svg", "image/svg+xml")):
         router.add_api_route(f"{HOME}/{name}", _own_file(name, kind), methods=["GET"])
     router.add_api_route(f"{HOME}/{{rest:path}}", get_nothing, methods=["GET"])
-    return router
-
-
-# --- drawers ------------------------------------------------------------------------------------------
-
-
-def _drawer_page(one: Drawer) -> Callable[..., Awaitable[Response]]:
-    async def get_drawer(request: Request, rooms: InRooms, visitor: InVisit) -> Response:
-        begin = _number(request.query_params.get("apres", ""))
-        page = await rooms.mailboxes.look(visitor.subscriber, one, begin, _PAGE)
-        await rooms.reads.shown(shown(visitor.subscriber, page.entries))
-        done = await _done(request, rooms, visitor)
-        return PAPER.page(
-            "casier",
-            visitor,
-            drawer=one,
-            drawers=_PATHS,
-            path=request.url.path,
-            entries=page.entries,
-            title_of=rooms.library.title,
-            begin=begin,
-            next=page.next,
-            done=done,
-            key=form_key(request, rooms),
+    for path in (HOME, f"{HOME}/{{rest:path}}"):
+        router.add_api_route(
+            path, refuse_method, methods=["HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
         )
-
-    return get_drawer
-
-
-async def _done(request: Request, rooms: Rooms, visitor: Visitor) -> Entry | None:
-    """What was just acknowledged, if the address says so and it is."""
-    name = read_id(request.query_params.get("confirme", ""))
-    entry = None if name is None else await rooms.mailboxes.entry(visitor.subscriber, name)
-    return entry if entry is not None and entry.state is State.ACKNOWLEDGED else None
-
-
-def _number(text: str) -> int | None:
-    return int(text) if text.isascii() and text.isdigit() and len(text) <= _DIGITS else None
+    return router
 
 
 # --- a parcel -----------------------------------------------------------------------------------------
@@ -125,7 +86,7 @@ async def _parcel_page(
         parcel=parcel,
         content=content,
         drawer=drawer(entry.state, entry.channel),
-        drawers=_PATHS,
+        drawers=PATHS,
         confirmable=may_move(entry.state, State.ACKNOWLEDGED),
         elsewhere=entry.channel != MAILBOX,
         case=None if case is None else case[0],
@@ -223,11 +184,17 @@ async def post_report(request: Request, rooms: InRooms, visitor: InVisit, id: st
 
 
 async def get_help(request: Request, rooms: InRooms, visitor: InVisit) -> Response:
-    return PAPER.page("aide", visitor, drawers=_PATHS, drawer=None, key=form_key(request, rooms))
+    return PAPER.page("aide", visitor, drawers=PATHS, drawer=None, key=form_key(request, rooms))
 
 
-async def get_nothing(visitor: InVisit) -> Response:
+async def get_nothing(visitor: InVisit, rest: str) -> Response:
+    if not rest:
+        return see_other(HOME)
     raise not_found()
+
+
+async def refuse_method() -> Response:
+    raise Problem(405, "method", "this method is not known here")
 
 
 def _own_file(name: str, kind: str) -> Callable[[], Awaitable[Response]]:

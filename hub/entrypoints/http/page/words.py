@@ -56,6 +56,7 @@ REFUSALS: Mapping[int, tuple[str, str]] = {
         " Rouvrez le pli et recommencez.",
     ),
     404: ("Page introuvable", "Il n’y a rien à cette adresse dans votre boîte de dépôt."),
+    405: ("Action impossible", "Cette adresse ne s’ouvre pas de cette façon. Revenez à la boîte de dépôt."),
     409: (
         "Action impossible",
         "L’état du pli ne permet pas cette action. Rouvrez le pli pour voir où il en est.",
@@ -136,6 +137,17 @@ def standing(entry: Entry) -> str:
     if entry.state is State.PARKED:
         return f"N’a pas pu être remis par {channel(entry.channel)}"
     return f"En cours d’envoi par {channel(entry.channel)}"
+
+
+def tone(entry: Entry) -> str:
+    """How it is set apart in a list, beside its words."""
+    if entry.state is State.PARKED:
+        return "bad"
+    if drawer(entry.state, entry.channel) is not Drawer.OPEN:
+        return "good"
+    if entry.leased_until is not None or entry.channel != MAILBOX:
+        return "calm"
+    return "seen" if entry.fetched else "fresh"
 
 
 def media_type(told: str) -> str:
