@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+import uvloop
 from standardwebhooks.webhooks import Webhook
 
 from connectors.webhook import AT_ONCE, connector
@@ -29,6 +30,12 @@ pytestmark = pytest.mark.skipif(NGINX is None, reason=ABSENT)
 
 
 @pytest.fixture(scope="module")
+def event_loop_policy() -> object:
+    """The loop that the hub runs on."""
+    return uvloop.EventLoopPolicy()
+
+
+@pytest.fixture(scope="module")
 def nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
     with running_nginx(tmp_path_factory.mktemp("nginx")) as found:
         yield found
@@ -38,6 +45,7 @@ def nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
 async def webhook() -> AsyncIterator[Connector]:
     guard = GuardedOutgoing(read_networks("127.0.0.1"), look_up)
     made = connector(replace(surroundings(time.time()), outgoing=guard))
+    assert isinstance(asyncio.get_running_loop(), uvloop.Loop)
     yield made
     await made.close()
 
