@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aiosmtplib import SMTP, SMTPNotSupported
 
@@ -114,7 +114,8 @@ class _Visit:
             return own_fault(fault)
         except Untaken as fault:
             if self.line.broken:
-                self.broken = fault.outcome
+                # The answer was to this mail, and may say again what it held.
+                self.broken = replace(fault.outcome, answer=None)
             return fault.outcome
         except SMTPNotSupported as fault:
             return judge(fault)

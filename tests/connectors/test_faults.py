@@ -269,6 +269,16 @@ def _content(answer: str) -> Callable[[MailTown], None]:
     return lambda town: setattr(town, "content_answer", answer)
 
 
+async def test_what_a_mail_server_said_to_one_mail_is_kept_for_no_other_that_shares_its_outcome() -> None:
+    async with mail_town() as town, _connector("mail") as connector:
+        _recipients("421 4.3.2 no more after Dupont")(town)
+        first, *others = await connector.deliver(town.endpoint, [some_parcel() for _ in range(3)], LIMIT)
+    assert first.answer is not None
+    assert b"Dupont" in first.answer
+    assert others == [first] * 2
+    assert [other.answer for other in others] == [None] * 2
+
+
 @pytest.mark.parametrize(
     ("spoil", "outcome"),
     [
