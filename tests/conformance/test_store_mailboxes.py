@@ -244,6 +244,31 @@ async def take_all(
     return [entry.sequence for entry in leased.entries]
 
 
+async def test_a_parcel_is_found_by_reference_or_number_in_every_drawer_and_by_its_partner_alone(
+    database: Database, mailboxes: PostgresMailboxes
+) -> None:
+    await plant(database, [1, 2], to=[1, 2])
+    [reference] = [
+        row["external_id"]
+        for row in await rows(
+            database,
+            "SELECT external_id FROM submission JOIN delivery ON submission = submission.id"
+            " WHERE subscriber = $1 AND sequence = 2",
+            str(subscriber(1)),
+        )
+    ]
+    for state in State:
+        for channel in ("sftp", "mailbox"):
+            await put(database, state, channel)
+            wanted = [] if drawer(state, channel) is None else [2]
+            for text in (reference, "2"):
+                found = await mailboxes.find(subscriber(1), text, 10)
+                assert [entry.sequence for entry in found] == wanted, (state, channel, text)
+                assert await mailboxes.find(subscriber(3), text, 10) == ()
+    for text in ("", "0", "-1", "9" * 30, "\0", "%", reference[:-1]):
+        assert await mailboxes.find(subscriber(1), text, 10) == ()
+
+
 async def test_two_readers_of_a_partner_never_hold_the_same(
     database: Database, mailboxes: PostgresMailboxes
 ) -> None:

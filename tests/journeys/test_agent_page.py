@@ -60,6 +60,14 @@ async def _fill(world: World) -> None:
     await world.deliver()
 
 
+async def _more(world: World, *references: str) -> None:
+    for reference in references:
+        answer = await world.post(offer(external_id=reference, attachments=[inline(PDF, "acte.pdf")]))
+        assert answer.status == 202, answer.body
+    await world.route()
+    await world.deliver()
+
+
 def test_an_agent_reads_downloads_and_acknowledges_by_the_keyboard_alone(
     town: House, browsing: Agent
 ) -> None:
@@ -143,6 +151,31 @@ def test_colours_are_told_apart_by_who_sees_little(town: House, browsing: Agent)
     browsing.complaints()
 
 
+def test_on_a_phone_a_list_is_read_without_going_sideways_and_is_still_a_table(
+    town: House, browsing: Agent
+) -> None:
+    browsing.logs_in(town.url, town.world.tokens["bonneville"])
+    metrics = {"width": 360, "height": 740, "deviceScaleFactor": 2, "mobile": True}
+    browsing.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    try:
+        for path in ("/boite", "/boite/recherche?q=2026-002", "/boite/aide"):
+            browsing.opens(town.url + path)
+            wide = browsing.browser.execute_script(
+                "return [...document.querySelectorAll('body, body :not(thead, thead *)')]"
+                ".filter(one => one.getBoundingClientRect().right > 360 || one.scrollWidth > 360)"
+                ".map(one => one.outerHTML.slice(0, 120))"
+            )
+            assert wide == [], path
+        browsing.opens(f"{town.url}/boite")
+        assert browsing.finds("table")[0].aria_role == "table"
+        assert {one.aria_role for one in browsing.finds("tbody tr")} == {"row"}
+        assert {one.aria_role for one in browsing.finds("tbody tr > *")} == {"cell", "rowheader"}
+        assert browsing.browser.execute_script(_CONTRASTS) == []
+    finally:
+        browsing.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    assert browsing.complaints() == []
+
+
 def test_hostile_names_are_shown_as_text(town: House, browsing: Agent) -> None:
     browsing.logs_in(town.url, town.world.tokens["bonneville"])
     assert HOSTILE in browsing.page()
@@ -196,6 +229,35 @@ def test_a_link_from_a_mail_on_the_web_opens_the_parcel_without_another_login(
         finally:
             server.shutdown()
     browsing.complaints()
+
+
+def test_several_parcels_are_found_and_acknowledged_by_the_keyboard_alone(
+    town: House, browsing: Agent
+) -> None:
+    town.run(_more(town.world, "lot-1", "lot-2", "lot-3"))
+    browsing.logs_in(town.url, town.world.tokens["bonneville"])
+    for reference in ("lot-1", "lot-3"):
+        browsing.tabs_to("q")
+        browsing.presses(reference, Keys.ENTER)
+        browsing.waits_for("1\u00a0pli trouvé")
+        browsing.tabs_to(f"Ouvrir le pli {reference}")
+        browsing.presses(Keys.ENTER)
+        browsing.waits_for("Acheminement")
+        browsing.follows("À relever")
+    assert "Choisir le pli lot-2" not in browsing.page()
+    for reference in ("lot-1", "lot-3"):
+        browsing.tabs_to(f"Choisir le pli {reference}")
+        browsing.presses(Keys.SPACE)
+    browsing.tabs_to("accord")
+    browsing.presses(Keys.SPACE)
+    browsing.tabs_to("Confirmer la réception")
+    browsing.presses(Keys.ENTER)
+    browsing.waits_for("La réception de 2 plis est confirmée (lot-1, lot-3)")
+    left = [link.text for link in browsing.finds("tbody a")]
+    assert [
+        reference for reference in ("lot-1", "lot-2", "lot-3") if any(reference in one for one in left)
+    ] == ["lot-2"]
+    assert browsing.complaints() == []
 
 
 def test_who_leaves_has_left_also_for_the_button_that_goes_back(town: House, browsing: Agent) -> None:

@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from tests.conformance.samples import rows
 from tests.services.http_world import World, open_world
-from tests.services.test_page import NOWHERE, Browser, fill
+from tests.services.page_world import NOWHERE, Browser, fill
 
 
 @pytest_asyncio.fixture

@@ -56,7 +56,7 @@ def test_every_state_of_every_channel_has_a_sentence() -> None:
         for leased in (False, True)
     }
     assert told[State.DELIVERED, "mailbox", False, False] == "À relever"
-    assert told[State.DELIVERED, "mailbox", True, False] == "Consulté, réception à confirmer"
+    assert told[State.DELIVERED, "mailbox", True, False] == "Consulté, à confirmer"
     assert (
         told[State.DELIVERED, "mailbox", True, True] == "Réservé par votre logiciel jusqu’à 1\u00a0h\u00a005"
     )

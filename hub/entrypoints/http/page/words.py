@@ -133,7 +133,7 @@ def standing(entry: Entry) -> str:
     if entry.state is State.DELIVERED and entry.channel != MAILBOX:
         return f"Remis par {channel(entry.channel)} le {moment(entry.since)}"
     if entry.channel == MAILBOX and entry.state is not State.PARKED:
-        return "Consulté, réception à confirmer" if entry.fetched else "À relever"
+        return "Consulté, à confirmer" if entry.fetched else "À relever"
     if entry.state is State.PARKED:
         return f"N’a pas pu être remis par {channel(entry.channel)}"
     return f"En cours d’envoi par {channel(entry.channel)}"
