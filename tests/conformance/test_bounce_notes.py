@@ -21,6 +21,7 @@ from hub.domain.alarms import AlarmKind, Patience
 from hub.domain.bounces import BounceEffect, MailReceipt, Return
 from hub.domain.delivery import Attempt, Conclusion, Delivered
 from hub.domain.lifecycle import State
+from hub.domain.mailbox import Drawer
 from hub.domain.replays import ReplayOrder, Selection
 from hub.ports.lanes import IssueClaim
 from tests.conformance.motion import (
@@ -35,6 +36,7 @@ from tests.conformance.motion import (
     waiting,
 )
 from tests.conformance.samples import partner, rows, subscriber
+from tests.conformance.test_store_successions import serve, succeed
 
 SLOT = datetime(2126, 4, 3, 6, tzinfo=UTC)
 ADDRESSES = ["a@mairie.test", "b@mairie.test", "c@mairie.test"]
@@ -93,6 +95,20 @@ async def test_a_mail_that_came_back_from_everywhere_parks_its_delivery(
         (name, "hub", "address 3, 5.1.1"),
     ]
     assert await journal(database, "delivery.parked") == [(name, "hub", "mail.bounced")]
+    await assert_sound(database)
+
+
+async def test_what_bounces_after_its_partner_was_succeeded_is_found_by_the_successor(
+    database: Database, lanes: PostgresLanes, bounces: PostgresBounces
+) -> None:
+    [name] = await put(database, 1)
+    await deliver(lanes, 1)
+    await succeed(database, {1: 2})
+    assert await lanes.next_due() != 0
+    assert await back(bounces, name, 1) is BounceEffect.PARKED
+    assert await serve(lanes) == []
+    page = await PostgresMailboxes(database).look(subscriber(2), Drawer.OPEN, None, 10)
+    assert [(one.delivery, one.state, one.channel) for one in page.entries] == [(name, State.PARKED, "mail")]
     await assert_sound(database)
 
 

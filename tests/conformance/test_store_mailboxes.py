@@ -20,7 +20,7 @@ from hub.adapters.postgres.mailboxes import PostgresMailboxes
 from hub.adapters.postgres.reads import PostgresReads
 from hub.domain.alarms import AlarmKind, Patience
 from hub.domain.lifecycle import IN_MOTION, MOVES, State
-from hub.domain.mailbox import Drawer, drawer, may_be_leased
+from hub.domain.mailbox import KEPT, Drawer, drawer, may_be_leased
 from hub.ports.mailboxes import Entry
 from hub.ports.reads import Read
 from tests.conformance.motion import (
@@ -414,6 +414,38 @@ async def test_looking_and_holding_cost_a_page_however_much_lies_there(database:
         plan = json.loads(row[0])[0]["Plan"]
         assert plan["Actual Rows"] == 50
         assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 2_000
+
+
+async def test_a_search_costs_a_step_for_each_sender_however_much_was_sent(database: Database) -> None:
+    await plant(database, [1, 2])
+    names = ", ".join(
+        row["column_name"]
+        for row in await rows(
+            database,
+            "SELECT column_name FROM information_schema.columns WHERE table_name = 'submission'"
+            " AND column_name NOT IN ('id', 'sender', 'external_id') AND is_generated = 'NEVER'",
+        )
+    )
+    await execute(
+        database,
+        f"INSERT INTO submission (id, sender, external_id, {names})"
+        f" SELECT gen_random_uuid(), 'sender-' || number % 3, number, {names} FROM submission,"
+        " generate_series(1, 10000) AS number WHERE id = (SELECT min(id::text)::uuid FROM submission)",
+        "ANALYZE submission",
+    )
+    kept = [str(state) for state in KEPT]
+    [row] = await rows(
+        database,
+        f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {entries._NAMED}",
+        str(subscriber(1)),
+        "5000",
+        2,
+        kept,
+        25,
+    )
+    plan = json.loads(row[0])[0]["Plan"]
+    assert plan["Actual Rows"] == 1
+    assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 200
 
 
 async def test_a_mailbox_is_no_dearer_to_who_never_looks_into_it(database: Database) -> None:

@@ -54,6 +54,13 @@ async def _lock(connection: Connection, returned: Return) -> Rows:
     issue = await connection.fetchrow(
         "SELECT deliveries, sendings FROM digest_issue WHERE id = $1", returned.mail
     )
+    names = [returned.mail] if issue is None else issue["deliveries"]
+    # Lanes before deliveries, as everybody: what is parked wakes the lane of who is succeeded (see `_park`).
+    await connection.execute(
+        "SELECT FROM lane WHERE moves_at IS NOT NULL"
+        " AND id = ANY(ARRAY(SELECT lane FROM delivery WHERE id = ANY($1::uuid[]))) ORDER BY id FOR NO KEY UPDATE",
+        names,
+    )
     return await connection.fetch(
         """
         SELECT delivery.id, submission, subscriber, state, sending, listed.sent
@@ -61,7 +68,7 @@ async def _lock(connection: Connection, returned: Return) -> Rows:
         ORDER BY delivery.id
         FOR UPDATE OF delivery
         """,
-        [returned.mail] if issue is None else issue["deliveries"],
+        names,
         [returned.sending] if issue is None else issue["sendings"],
     )
 
@@ -142,6 +149,12 @@ async def _park(
             BOUNCED,
         )
         await count_moved(connection, lost, Term.DELIVERED, Term.PARKED)
+        # It follows its partner's successor, whose mailbox is the one that is looked into.
+        await connection.execute(
+            "UPDATE lane SET due_at = LEAST(due_at, succession_wakes(id)) WHERE moves_at IS NOT NULL"
+            " AND id = ANY(ARRAY(SELECT lane FROM delivery WHERE id = ANY($1::uuid[])))",
+            lost,
+        )
     return lost
 
 
