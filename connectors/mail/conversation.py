@@ -31,13 +31,15 @@ Returns = Callable[[UUID, int, int, str], str]
 @dataclass(frozen=True, slots=True)
 class Mail:
     """`name` and `sending` of the delivery, or of the issue and 0. `to`: the places (from 1) of the addresses it is
-    written to. `utf8`: its headers are in UTF-8."""
+    written to. `utf8`: its headers are in UTF-8. `announces`: it says that there is something, and carries no way to it
+    but the mailbox."""
 
     name: UUID
     sending: int
     content: bytes
     to: tuple[int, ...]
     utf8: bool
+    announces: bool
 
 
 def reachable(smtp: SMTP, target: Target) -> tuple[int, ...]:
@@ -84,7 +86,7 @@ async def transmit(
     receipt = MailReceipt(mail.name, tuple(accepted), len(target.recipients))
     refused = tuple(place for place in range(1, receipt.number + 1) if place not in accepted)
     domain = target.sender.partition("@")[2]
-    return Delivered(receipt.written(domain), refused, answer=as_evidence("\n".join(answers)))
+    return Delivered(receipt.written(domain), refused, mail.announces, as_evidence("\n".join(answers)))
 
 
 class Untaken(Exception):

@@ -128,14 +128,15 @@ class _Visit:
     async def _mail(self, parcel: Parcel) -> Mail:
         head, to = self._head()
         content = await self._written(parcel, head)
-        return Mail(parcel.attempt.delivery, parcel.attempt.sending, content, to, head.utf8)
+        announces = self.target.mode == "reference" and parcel.kind is not ParcelKind.NOTICE
+        return Mail(parcel.attempt.delivery, parcel.attempt.sending, content, to, head.utf8, announces)
 
     async def _issue(self, parcels: Sequence[Parcel]) -> Mail:
         head, to = self._head()
         issue = parcels[0].issue
         assert issue is not None
         links = [self._links(parcel) for parcel in parcels] if self.target.mode == "links" else None
-        return Mail(issue.id, 0, digest(parcels, head, issue.id, links), to, head.utf8)
+        return Mail(issue.id, 0, digest(parcels, head, issue.id, links), to, head.utf8, links is None)
 
     def _head(self) -> tuple[Letterhead, tuple[int, ...]]:
         """With the addresses that this server can be given, and their places. Raises SMTPNotSupported if none can."""

@@ -13,7 +13,8 @@ from connectors.sftp.fields import FIELDS
 from connectors.sftp.judging import FAULTS, is_answer, judge
 from connectors.sftp.placing import Visit
 from connectors.sftp.sessions import KEPT, Session, Sessions
-from connectors.sftp.settings import CIPHERS, Target, read
+from connectors.sftp.settings import CIPHERS, read
+from connectors.targets import Targets
 from connectors.trials import sftp as trials
 from hub.domain.delivery import About, Deferred, Outcome, Refused
 from hub.domain.fields import Field
@@ -27,8 +28,6 @@ __all__ = ["CIPHERS", "FIELDS", "SftpConnector", "connector", "folder_name", "ju
 AT_ONCE = 4
 """Parcels under way on one connection: enough to hide the round trips, gentle to a small server."""
 
-_KNOWN = 20_000
-"""Endpoints that are remembered: more than a country has partners."""
 _SETTINGS = Refused("sftp.settings", About.ENDPOINT)
 
 T = TypeVar("T")
@@ -44,7 +43,7 @@ class SftpConnector:
     def __init__(self, surroundings: Surroundings, kept: float = KEPT) -> None:
         self._outgoing = surroundings.outgoing
         self._sessions = Sessions(surroundings.outgoing, kept)
-        self._targets: dict[int, tuple[Endpoint, Target]] = {}
+        self._targets = Targets(lambda endpoint: read(endpoint)[0])
 
     @property
     def channel(self) -> str:
@@ -58,7 +57,7 @@ class SftpConnector:
         return read(endpoint)[1]
 
     async def deliver(self, endpoint: Endpoint, parcels: Sequence[Parcel], limit: float) -> Sequence[Outcome]:
-        target = self._target(endpoint)
+        target = self._targets.of(endpoint)
         if target is None:
             return [_SETTINGS for _ in parcels]
         try:
@@ -76,7 +75,7 @@ class SftpConnector:
         return outcomes
 
     async def try_out(self, endpoint: Endpoint, limit: float, send: bool) -> Sequence[Step]:
-        target = self._target(endpoint)
+        target = self._targets.of(endpoint)
         assert target is not None
         return await trials.try_out(endpoint, target, self._sessions, self._outgoing, limit)
 
@@ -85,7 +84,7 @@ class SftpConnector:
     async def collect(
         self, endpoint: Endpoint, limit: float, most: int, passed: Collection[bytes] = ()
     ) -> Sequence[FoundFile] | Deferred | Refused:
-        target = self._target(endpoint)
+        target = self._targets.of(endpoint)
         if target is None:
             return _SETTINGS
         try:
@@ -97,7 +96,7 @@ class SftpConnector:
     async def done(
         self, endpoint: Endpoint, files: Sequence[SeenFile], limit: float
     ) -> Deferred | Refused | None:
-        target = self._target(endpoint)
+        target = self._targets.of(endpoint)
         if target is None:
             return _SETTINGS
         try:
@@ -121,19 +120,6 @@ class SftpConnector:
             raise
         self._sessions.give_back(endpoint, session)
         return answer
-
-    def _target(self, endpoint: Endpoint) -> Target | None:
-        """The hub hands in the same endpoint again and again: it is read once."""
-        known = self._targets.get(id(endpoint))
-        if known is not None and known[0] is endpoint:
-            return known[1]
-        target, _ = read(endpoint)
-        if target is None:
-            return None
-        if len(self._targets) >= _KNOWN:
-            self._targets.clear()
-        self._targets[id(endpoint)] = (endpoint, target)
-        return target
 
     async def close(self) -> None:
         await self._sessions.close()

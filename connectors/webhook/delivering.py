@@ -13,6 +13,7 @@ import aiohttp
 
 from connectors.outgoing import guarded
 from connectors.parcels import SLOWEST, each
+from connectors.targets import Targets
 from connectors.trials import webhook as trials
 from connectors.webhook.authorising import NoToken, Tokens
 from connectors.webhook.judging import judge, wait_of
@@ -38,8 +39,6 @@ EVIDENCE = 4 * 1024
 _KEPT_OPEN = 4.0
 """Seconds: shorter than common servers keep an idle connection, so that ours is not cut as we use it."""
 _DRAINING = 1.0
-_KEPT = 20_000
-"""Endpoints that are remembered: more than a country has partners."""
 _AT_ONCE_BYTES = 8_000_000
 """Of files that go along, to one partner."""
 _IN_HAND = 64 * 1024 * 1024
@@ -55,7 +54,7 @@ class WebhookConnector:
     def __init__(self, surroundings: Surroundings) -> None:
         self._surroundings = surroundings
         self._session: aiohttp.ClientSession | None = None
-        self._targets: dict[int, tuple[Endpoint, Target]] = {}
+        self._targets = Targets(lambda endpoint: read(endpoint)[0])
         self._contexts = Contexts()
         self._tokens = Tokens(self._open, self._contexts, surroundings.now)
         self._weights = _Weights(_IN_HAND)
@@ -72,7 +71,7 @@ class WebhookConnector:
         return read(endpoint)[1]
 
     async def deliver(self, endpoint: Endpoint, parcels: Sequence[Parcel], limit: float) -> Sequence[Outcome]:
-        target = self._target(endpoint)
+        target = self._targets.of(endpoint)
         if target is None:
             return [Refused("webhook.settings", About.ENDPOINT) for _ in parcels]
         try:
@@ -96,26 +95,13 @@ class WebhookConnector:
         return await each(parcels, at_once, visit.deliver, APIECE)
 
     async def try_out(self, endpoint: Endpoint, limit: float, send: bool) -> Sequence[Step]:
-        target = self._target(endpoint)
+        target = self._targets.of(endpoint)
         assert target is not None
         trust = True if target.trust is None else await self._contexts.of(target.trust)
         told = self._surroundings
         return await trials.try_out(
             target, trust, self._open, self._tokens, told.outgoing, told.now(), limit, send=send
         )
-
-    def _target(self, endpoint: Endpoint) -> Target | None:
-        """The hub hands in the same endpoint again and again: it is read once."""
-        known = self._targets.get(id(endpoint))
-        if known is not None and known[0] is endpoint:
-            return known[1]
-        target, _ = read(endpoint)
-        if target is None:
-            return None
-        if len(self._targets) >= _KEPT:
-            self._targets.clear()
-        self._targets[id(endpoint)] = (endpoint, target)
-        return target
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None or self._session.closed:

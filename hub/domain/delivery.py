@@ -31,10 +31,12 @@ class About(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Delivered:
     """The partner's server said it has it. `receipt`: where or under which name, for the operator. `refused`: which
-    of its addresses, by their places from 1, did not take it, while others did."""
+    of its addresses, by their places from 1, did not take it, while others did. `announced`: only that there is a
+    parcel was told; what is in it lies in the mailbox still."""
 
     receipt: str
     refused: tuple[int, ...] = ()
+    announced: bool = False
     answer: bytes | None = field(default=None, repr=False, compare=False)
 
 

@@ -4,6 +4,7 @@ from every address that took them, by their own latest sending alone."""
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
@@ -281,3 +282,33 @@ async def test_what_is_not_heard_of_again_is_no_alarm_after_three_days(
     await deliver(lanes, 1, 2)
     await rows(database, "UPDATE address_fault SET last_at = last_at - interval '4 days'")
     assert await faults(database) == []
+
+
+async def test_what_a_mail_only_announced_lies_in_the_mailbox_until_it_is_fetched_and_bounces_by_mail(
+    database: Database, lanes: PostgresLanes, bounces: PostgresBounces
+) -> None:
+    mailboxes, alarms = PostgresMailboxes(database), PostgresAlarms(database)
+    carried, announced = await put(database, 1, 2)
+    lane, claims = await take(lanes, "anna")
+    told = [arrived(one.attempt, 1, 2, 3) for one in claims]
+    told = [
+        replace(one, outcome=replace(one.outcome, announced=True))
+        if one.attempt.delivery == announced and isinstance(one.outcome, Delivered)
+        else one
+        for one in told
+    ]
+    await conclude(lanes, "anna", lane, told)
+
+    async def drawn(one: Drawer) -> list[UUID]:
+        return [entry.delivery for entry in (await mailboxes.look(subscriber(1), one, None, 10)).entries]
+
+    assert await drawn(Drawer.OPEN) == [announced]
+    assert await drawn(Drawer.HANDED_OVER) == [carried]
+    _, found = await alarms.look(Patience(unfetched=NOW))
+    [alarm] = [one for one in found if one.kind is AlarmKind.UNFETCHED]
+    assert (alarm.subscriber, alarm.channel, alarm.number) == (str(subscriber(1)), "mailbox", 1)
+    for place in (1, 2, 3):
+        await back(bounces, announced, place)
+    [row] = await rows(database, "SELECT state, channel FROM delivery WHERE id = $1", announced)
+    assert tuple(row) == ("parked", "mail")
+    await assert_sound(database)

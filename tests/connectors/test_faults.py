@@ -4,7 +4,6 @@ name, when the server is healed. Those that every connector shares are in `tests
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import ssl
 import subprocess
@@ -39,6 +38,7 @@ from tests.connectors.partners import (
     tried_again,
     webhook_town,
 )
+from tests.mounts import may_mount
 
 LIMIT = 1.0
 FACTORIES = {"sftp": sftp.connector, "mail": mail.connector, "webhook": webhook.connector}
@@ -335,13 +335,6 @@ def _small_disk(folder: Path, kilobytes: int) -> Iterator[None]:
         subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def _may_mount() -> bool:
-    """Containers often have root's name and not root's rights."""
-    if os.geteuid() != 0:
-        return False
-    return subprocess.run(["unshare", "-m", "true"], check=False, capture_output=True).returncode == 0
-
-
 async def test_a_partner_whose_disk_is_full_gets_the_parcel_when_there_is_room(tmp_path: Path) -> None:
     """Servers of version 3 have no word for it: that there is no room is asked then."""
     root = tmp_path / "inbox"
@@ -359,7 +352,7 @@ async def test_a_partner_whose_disk_is_full_gets_the_parcel_when_there_is_room(t
         assert town.hidden() == []
 
 
-@pytest.mark.skipif(not _may_mount(), reason="a disk of a few kilobytes needs the right to mount one")
+@pytest.mark.skipif(not may_mount(), reason="a disk of a few kilobytes needs the right to mount one")
 async def test_a_server_on_a_disk_of_a_few_kilobytes_says_that_it_is_full(tmp_path: Path) -> None:
     root = tmp_path / "inbox"
     root.mkdir()

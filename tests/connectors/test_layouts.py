@@ -146,11 +146,24 @@ async def test_an_entry_that_is_not_as_long_as_it_says_makes_no_archive() -> Non
 
 
 async def test_a_reader_that_gives_up_in_the_middle_closes_what_it_read() -> None:
-    entries = await LAYOUTS["zip"].entries(some_parcel(some_file(1, "a", bytes(4 * PIECE))), ORIGIN)
-    pieces = packed(entries, datetime(2026, 1, 1, tzinfo=UTC))
+    told: list[str] = []
+
+    async def read(start: int, end: int | None) -> AsyncIterator[bytes]:
+        told.append("opened")
+        try:
+            for _ in range(4):
+                yield bytes(PIECE)
+        finally:
+            told.append("closed")
+
+    file = replace(some_file(1, "a", bytes(4 * PIECE)), open=read)
+    pieces = packed(await LAYOUTS["zip"].entries(some_parcel(file), ORIGIN), datetime(2026, 1, 1, tzinfo=UTC))
     await anext(pieces)
+    assert told == ["opened"]
     await pieces.aclose()
-    await asyncio.sleep(0)
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert told == ["opened", "closed"]
 
 
 # --- names --------------------------------------------------------------------------------------------

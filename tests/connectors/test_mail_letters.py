@@ -240,8 +240,10 @@ def in_issue(*parcels: Parcel) -> list[Parcel]:
 async def test_a_partner_that_does_not_say_otherwise_gets_the_reference_alone(channel: Connector) -> None:
     async with mail_town() as town:
         told = {name: value for name, value in town.endpoint.settings.items() if name != "mode"}
-        await channel.deliver(Endpoint("mail", told), [some_parcel()], LIMIT)
+        [outcome] = await channel.deliver(Endpoint("mail", told), [some_parcel()], LIMIT)
         [mail] = town.read()
+    assert isinstance(outcome, Delivered)
+    assert outcome.announced
     assert attachments(mail) == {}
     assert "/f/" not in mail.as_string()
 
@@ -254,7 +256,7 @@ async def test_an_issue_is_one_mail_with_one_outcome_for_all(channel: Connector)
         [mail] = town.read()
         town.content_answer = "451 4.3.0 later"
         again = await channel.deliver(endpoint, parcels, LIMIT)
-    assert outcomes == [Delivered(f"<{ISSUE.id}@hub.test> to 1 of 1")] * 30
+    assert outcomes == [Delivered(f"<{ISSUE.id}@hub.test> to 1 of 1", announced=True)] * 30
     assert mail["Subject"] == "30 télédossiers à traiter"
     assert again == [Deferred("mail.content_deferred", About.PARCEL)] * 30
 

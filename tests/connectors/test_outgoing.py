@@ -4,11 +4,8 @@ address that nobody allowed."""
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import ssl
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
@@ -30,6 +27,7 @@ from hub.domain.partner import Endpoint
 from hub.ports.connector import AddressInfo, Connector, ForbiddenAddress
 from hub.settings import Settings
 from tests.certificates import authority
+from tests.connectors.name_server import needs_own_name_server, run_with_name_server
 from tests.connectors.partners import (
     HERE,
     SECRET,
@@ -326,25 +324,7 @@ uvloop.run(main())
 """
 
 
-def _may_mount() -> bool:
-    """Containers often have root's name and not root's rights."""
-    if os.geteuid() != 0:
-        return False
-    return subprocess.run(["unshare", "-m", "true"], check=False, capture_output=True).returncode == 0
-
-
-@pytest.mark.skipif(
-    not _may_mount(), reason="a name server of one's own needs the right to mount a list of them"
-)
+@needs_own_name_server
 def test_a_name_server_that_rebinds_gets_no_second_connection(tmp_path: Path) -> None:
-    servers = tmp_path / "resolv.conf"
-    servers.write_text(f"nameserver {_NAME_SERVER}\n")
-    program = f'mount --bind "{servers}" /etc/resolv.conf && exec "$0" -c "$1"'
-    told = subprocess.run(
-        ["unshare", "-m", "sh", "-c", program, sys.executable, _PROGRAM],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    told = run_with_name_server(_NAME_SERVER, tmp_path, _PROGRAM)
     assert told.stdout == "refused 2\n", told.stderr

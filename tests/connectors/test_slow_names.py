@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
-import pytest
+from tests.connectors.name_server import needs_own_name_server, run_with_name_server
 
-_NAME_SERVER = "127.0.53.53"
 _DEAD = 100
+_NAME_SERVER = "127.0.53.53"
 _PROGRAM = f"""
 import asyncio, os, socket, time
 import uvloop
@@ -31,25 +28,7 @@ uvloop.run(main())
 """
 
 
-def _may_mount() -> bool:
-    """Containers often have root's name and not root's rights."""
-    if os.geteuid() != 0:
-        return False
-    return subprocess.run(["unshare", "-m", "true"], check=False, capture_output=True).returncode == 0
-
-
-@pytest.mark.skipif(
-    not _may_mount(), reason="a name server that is silent needs the right to mount one's own list of them"
-)
+@needs_own_name_server
 def test_names_that_are_looked_up_in_vain_hold_up_no_other(tmp_path: Path) -> None:
-    servers = tmp_path / "resolv.conf"
-    servers.write_text(f"nameserver {_NAME_SERVER}\n")
-    program = f'mount --bind "{servers}" /etc/resolv.conf && exec "$0" -c "$1"'
-    told = subprocess.run(
-        ["unshare", "-m", "sh", "-c", program, sys.executable, _PROGRAM],
-        check=False,
-        capture_output=True,
-        text=True,
-        timeout=30,
-    )
+    told = run_with_name_server(_NAME_SERVER, tmp_path, _PROGRAM)
     assert told.stdout == "looked up\n", told.stderr

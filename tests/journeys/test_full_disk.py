@@ -13,17 +13,11 @@ import pytest
 
 from demo.receivers.http import HTTP_503
 from tests.journeys.world import BONNEVILLE, Stage, accounts, at_rest, post, staged, submission, total
+from tests.mounts import may_mount
 
 _MEGABYTES = 400
 _RESERVE = 0.25
 _SUBMISSIONS = 30
-
-
-def _may_mount() -> bool:
-    """Containers often have root's name and not root's rights."""
-    if os.geteuid() != 0:
-        return False
-    return subprocess.run(["unshare", "-m", "true"], check=False, capture_output=True).returncode == 0
 
 
 @contextmanager
@@ -62,7 +56,7 @@ async def _statuses(session: aiohttp.ClientSession, url: str) -> set[int]:
     return found
 
 
-@pytest.mark.skipif(not _may_mount(), reason="a disk of its own needs the right to mount one")
+@pytest.mark.skipif(not may_mount(), reason="a disk of its own needs the right to mount one")
 async def test_on_a_disk_that_is_nearly_full_nothing_new_is_taken_and_what_was_taken_is_delivered() -> None:
     async with staged({"HUB_DISK_RESERVE": str(_RESERVE)}, {BONNEVILLE: HTTP_503}) as world:
         with _disk_of_its_own(world.folder / "hub"):

@@ -5,58 +5,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from datetime import timedelta
-from importlib.metadata import entry_points
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
-from hub.adapters.keys.local import LocalKeyring
-from hub.adapters.postgres.lanes import PostgresLanes
 from hub.adapters.postgres.partners import PostgresPartners
 from hub.domain.pace import read_pace
 from hub.domain.partner import Endpoint, Partner
-from hub.domain.retry import Policies
-from hub.ports.connector import Surroundings
-from hub.services.dispatch import DispatchRoom, Pace
 from hub.services.endpoints import EndpointRoom
-from tests.connectors.partners import HERE, SECRET, attachments, mail_town, outgoing, plain_of
+from tests.connectors.partners import HERE, SECRET, attachments, mail_town, plain_of
 from tests.ports import free_port
+from tests.services.delivering import KEYRING, connected, dispatching
 from tests.services.http_world import World, offer, open_world
 from tests.unit.samples import BONNEVILLE
-
-POLICIES = Policies((timedelta(seconds=0.2),) * 100, timedelta(seconds=2), {}, {})
-KEYRING = LocalKeyring(bytes(range(32)))
-
-
-@asynccontextmanager
-async def dispatching(world: World) -> AsyncIterator[None]:
-    around = Surroundings(world.rooms.links.link, world.rooms.clock.now, outgoing())
-    known = {point.name: point.load()(around) for point in entry_points(group="hub.connectors")}
-    lanes = PostgresLanes(world.database)
-    room = DispatchRoom(
-        "worker",
-        lanes,
-        known,
-        world.rooms.parcels,
-        world.rooms.clock,
-        POLICIES,
-        EndpointRoom(KEYRING).open,
-        Pace(idle=0.05),
-    )
-    stopping = asyncio.Event()
-    running = asyncio.create_task(room.run(stopping, 1))
-    try:
-        yield
-    finally:
-        stopping.set()
-        await running
-        await lanes.close()
-        for connector in known.values():
-            await connector.close()
 
 
 async def until(met: Callable[[], Awaitable[Any]]) -> None:
@@ -99,7 +62,7 @@ async def test_a_service_that_is_away_costs_its_partner_no_parcel_and_is_used_ag
         partner = Partner(BONNEVILLE, "Mairie de Bonneville", endpoint, None, read_pace(wish))
         await PostgresPartners(world.database).keep([EndpointRoom(KEYRING).seal(partner)])
         await post(world, "d-1", "d-2", "d-3")
-        async with dispatching(world):
+        async with connected(world) as known, dispatching(world, known):
             await until(lambda: fetch(world, "SELECT FROM lane WHERE failures > 1"))
             assert town.mails == []
             # Two hours later.

@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,27 +20,25 @@ import pytest
 from aiohttp import web
 from standardwebhooks.webhooks import Webhook
 
-from hub.adapters.postgres.lanes import PostgresLanes
 from hub.adapters.postgres.partners import PostgresPartners
 from hub.adapters.postgres.return_folders import PostgresReturnFolders
 from hub.adapters.postgres.rule_books import PostgresRuleBooks
 from hub.domain.identity import Subscriber
 from hub.domain.partner import Endpoint, Partner, made_up_siret
-from hub.ports.connector import Connector, Surroundings
+from hub.ports.connector import Connector
 from hub.ports.returns import Returns
 from hub.ports.rule_books import Change
 from hub.ports.tokens import PartnerIdentity
 from hub.services.collecting import CollectingRoom, CollectPace
-from hub.services.dispatch import DispatchRoom, Pace
 from hub.services.endpoints import EndpointRoom
 from hub.wire import items
 from schemas.models.rules import SubscriptionIn
 from tests.conformance.motion import assert_sound
 from tests.connectors.openssh import OpenSsh, missing, openssh
-from tests.connectors.partners import HERE, SECRET, outgoing
+from tests.connectors.partners import HERE, SECRET
 from tests.ports import free_port
+from tests.services.delivering import KEYRING, connected, dispatching
 from tests.services.http_world import SENDER, World, offer, open_world
-from tests.services.test_fallback_journey import KEYRING, POLICIES
 from tests.unit.samples import BONNEVILLE, MARIGNIER
 
 needs_sshd = pytest.mark.skipif(missing() is not None, reason=str(missing()))
@@ -95,41 +92,6 @@ def server(tmp_path: Path) -> Iterator[OpenSsh]:
         for name in ("arrivees", "retours"):
             (served.root / name).mkdir()
         yield served
-
-
-@asynccontextmanager
-async def connected(world: World) -> AsyncIterator[dict[str, Connector]]:
-    """All that are installed."""
-    around = Surroundings(world.rooms.links.link, world.rooms.clock.now, outgoing())
-    known = {point.name: point.load()(around) for point in entry_points(group="hub.connectors")}
-    try:
-        yield known
-    finally:
-        for connector in known.values():
-            await connector.close()
-
-
-@asynccontextmanager
-async def dispatching(world: World, known: dict[str, Connector]) -> AsyncIterator[None]:
-    lanes = PostgresLanes(world.database)
-    room = DispatchRoom(
-        "worker",
-        lanes,
-        known,
-        world.rooms.parcels,
-        world.rooms.clock,
-        POLICIES,
-        EndpointRoom(KEYRING).open,
-        Pace(idle=0.05),
-    )
-    stopping = asyncio.Event()
-    running = asyncio.create_task(room.run(stopping, 1))
-    try:
-        yield
-    finally:
-        stopping.set()
-        await running
-        await lanes.close()
 
 
 async def declare(world: World, server: OpenSsh, desk: Desk) -> None:

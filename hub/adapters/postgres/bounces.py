@@ -143,7 +143,8 @@ async def _park(
     ]
     if lost:
         await connection.execute(
-            "UPDATE delivery SET state = $2, cause = $3, changed_at = clock_timestamp() WHERE id = ANY($1::uuid[])",
+            "UPDATE delivery SET state = $2, cause = $3, channel = lane.channel, changed_at = clock_timestamp()"
+            " FROM lane WHERE delivery.id = ANY($1::uuid[]) AND lane.id = delivery.lane",
             lost,
             move(State.DELIVERED, State.PARKED),
             BOUNCED,

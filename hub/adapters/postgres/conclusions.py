@@ -20,6 +20,7 @@ from hub.domain.bounces import ADDRESS_REFUSED
 from hub.domain.delivery import Attempt, Conclusion, Deferred, Delivered, Outcome, Refused
 from hub.domain.ledger import term
 from hub.domain.lifecycle import IN_MOTION, State, may_move, move
+from hub.domain.partner import MAILBOX
 
 
 class Told(NamedTuple):
@@ -162,7 +163,12 @@ async def _write(connection: Connection, moves: Sequence[_Move]) -> None:
             for made in last.values()
         ],
         [term(made.source, made.row.attempt) for made in first.values()],
+        [_is_announced(made.conclusion.outcome) for made in last.values()],
     )
+
+
+def _is_announced(outcome: Outcome) -> bool:
+    return isinstance(outcome, Delivered) and outcome.announced
 
 
 _MOVED = slip(f"SELECT {THEIR_BUCKET}, source, state AS target, id FROM delivery WHERE source <> state")
@@ -171,9 +177,10 @@ _WRITE = f"""
     WITH delivery AS (
         UPDATE delivery
         SET state = told.state, cause = told.cause, due_at = (SELECT clock_timestamp()) + told.wait,
+            channel = CASE WHEN told.announced THEN '{MAILBOX}' ELSE delivery.channel END,
             withdrawing = NULL, changed_at = clock_timestamp()
-        FROM unnest($1::uuid[], $2::text[], $3::text[], $4::interval[], $5::text[])
-          AS told (id, state, cause, wait, source)
+        FROM unnest($1::uuid[], $2::text[], $3::text[], $4::interval[], $5::text[], $6::boolean[])
+          AS told (id, state, cause, wait, source, announced)
         WHERE delivery.id = told.id
         RETURNING delivery.*, told.source
     )
@@ -223,12 +230,13 @@ def _line(made: _Move) -> JournalEntry:
     late = "" if made.source is State.IN_FLIGHT else f"late, was {made.source}"
     refused = ", ".join(map(str, _refused(made.conclusion.outcome)))
     partly = f"not taken by address {refused}" if refused else ""
+    lies = "announced, lies in the mailbox" if _is_announced(made.conclusion.outcome) else ""
     return JournalEntry(
         f"delivery.{made.target}",
         made.row.submission,
         made.conclusion.attempt.delivery,
         detail="; ".join(
-            filter(None, (made.why or made.conclusion.cause or late, partly, made.conclusion.note))
+            filter(None, (made.why or made.conclusion.cause or late, partly, lies, made.conclusion.note))
         ),
         attempt=_told(made.row, made.conclusion),
     )

@@ -14,12 +14,12 @@ from uuid import UUID
 
 import asyncpg
 
+from hub.adapters.postgres.acknowledging import Standing, rest_acknowledged
 from hub.adapters.postgres.cases import MOVED_AWAY, OWN_CASES, case_from, reported_from
 from hub.adapters.postgres.database import Connection, Database
 from hub.adapters.postgres.event_rows import EVENTS, event_from
 from hub.adapters.postgres.rows import JournalEntry, write_journal
 from hub.adapters.postgres.sender_news import Pushed, lock_endpoints, plan_news
-from hub.adapters.postgres.slips import Moved
 from hub.domain.cases import CaseMoves, CaseStatus
 from hub.domain.errors import Flaw
 from hub.domain.events import Again, CaseStanding, Judgement, Keep, NewEvent, judge, names_of
@@ -282,28 +282,10 @@ async def _move_cases(connection: Connection, kept: Sequence[_Kept], rows: Mappi
 async def _acknowledge(
     connection: Connection, kept: Sequence[_Kept], rows: Mapping[UUID, _Row], subscriber: Subscriber
 ) -> None:
-    """Whoever works on it has it. Its lane may then wake up for nothing, which costs it one look."""
+    """Whoever works on it has it."""
     names = sorted({one.new.delivery for one in kept if one.keep.acknowledges})
-    if not names:
-        return
-    await connection.execute(_ACKNOWLEDGE, names, State.ACKNOWLEDGED)
-    moved = Moved()
-    for name in names:
-        moved.note_state(name, rows[name].was, rows[name].attempt, State.ACKNOWLEDGED)
-    await moved.write(connection)
-    await write_journal(
-        connection,
-        [
-            JournalEntry(
-                "delivery.acknowledged",
-                rows[name].submission,
-                name,
-                actor=f"partner:{subscriber}",
-                detail=f"was {rows[name].was}; by what it reports",
-            )
-            for name in names
-        ],
-    )
+    found = [Standing(name, rows[name].submission, rows[name].was, rows[name].attempt) for name in names]
+    await rest_acknowledged(connection, found, subscriber, "by what it reports")
 
 
 async def _answers(
@@ -358,12 +340,6 @@ _MOVE_CASES = """
     ON CONFLICT (delivery) DO UPDATE
     SET status = excluded.status, number = excluded.number, before = excluded.before, event = excluded.event,
         subscriber = excluded.subscriber, changed_at = excluded.changed_at
-"""
-
-_ACKNOWLEDGE = """
-    UPDATE delivery
-    SET state = $2, due_at = NULL, cause = NULL, withdrawing = NULL, changed_at = clock_timestamp()
-    WHERE id = ANY($1::uuid[])
 """
 
 # Whoever reads again has nothing written, and takes no lock.

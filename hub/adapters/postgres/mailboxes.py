@@ -13,10 +13,10 @@ from uuid import UUID
 
 import asyncpg
 
+from hub.adapters.postgres.acknowledging import Standing, rest_acknowledged
 from hub.adapters.postgres.database import Connection, Database
 from hub.adapters.postgres.entries import ENTRY, LEASABLE, entry_from, found_entries, lasting_page, open_page
-from hub.adapters.postgres.rows import JournalEntry, write_journal
-from hub.adapters.postgres.slips import Moved
+from hub.adapters.postgres.rows import may_stand_in_a_row
 from hub.domain.identity import Subscriber
 from hub.domain.lifecycle import State, may_move
 from hub.domain.mailbox import MOST_LEASED, Drawer
@@ -50,8 +50,7 @@ class PostgresMailboxes:
         return await self._database.once(work)
 
     async def find(self, subscriber: Subscriber, text: str, limit: int) -> Sequence[Entry]:
-        # No text of the database has this sign.
-        if "\0" in text:
+        if not may_stand_in_a_row(text):
             return ()
 
         async def work(connection: Connection) -> Sequence[Entry]:
@@ -87,20 +86,18 @@ class PostgresMailboxes:
         return await self._database.once(work)
 
     async def acknowledge(self, subscriber: Subscriber, deliveries: Sequence[UUID]) -> Sequence[UUID]:
-        """In the order asked. A lane may then wake up for nothing, which costs it one look."""
+        """In the order asked."""
 
         async def work(connection: Connection) -> Sequence[UUID]:
             states = {row["id"]: row for row in await _lock_own(connection, subscriber, deliveries)}
-            fresh = [row for row in states.values() if may_move(State(row["state"]), State.ACKNOWLEDGED)]
-            await _rest(connection, [row["id"] for row in fresh])
-            await connection.execute(_FORGET, [row["id"] for row in fresh])
-            moved = Moved()
-            for row in fresh:
-                moved.note_state(row["id"], State(row["state"]), row["attempt"], State.ACKNOWLEDGED)
-            await moved.write(connection)
-            await write_journal(connection, [_line(row, subscriber) for row in fresh])
+            fresh = [
+                Standing(row["id"], row["submission"], State(row["state"]), row["attempt"])
+                for row in states.values()
+                if may_move(State(row["state"]), State.ACKNOWLEDGED)
+            ]
+            await rest_acknowledged(connection, fresh, subscriber)
             held = {name for name, row in states.items() if row["state"] == State.ACKNOWLEDGED}
-            held.update(row["id"] for row in fresh)
+            held.update(one.delivery for one in fresh)
             return [delivery for delivery in dict.fromkeys(deliveries) if delivery in held]
 
         return await self._database.run(work)
@@ -136,27 +133,6 @@ async def _lock_own(
     )
 
 
-async def _rest(connection: Connection, ids: Sequence[UUID]) -> None:
-    await connection.execute(
-        """
-        UPDATE delivery SET state = $2, due_at = NULL, cause = NULL, changed_at = clock_timestamp()
-        WHERE id = ANY($1::uuid[])
-        """,
-        ids,
-        State.ACKNOWLEDGED,
-    )
-
-
-def _line(row: asyncpg.Record, subscriber: Subscriber) -> JournalEntry:
-    return JournalEntry(
-        "delivery.acknowledged",
-        row["submission"],
-        row["id"],
-        actor=f"partner:{subscriber}",
-        detail=f"was {row['state']}",
-    )
-
-
 _HELD_BY_OTHERS = """
     SELECT count(*) FILTER (WHERE reader <> $2) AS others, clock_timestamp() + $3::interval AS until
     FROM mailbox_lease WHERE subscriber = $1 AND until > clock_timestamp()
@@ -179,6 +155,5 @@ _DELETE = """
     )
     SELECT count(*) FILTER (WHERE until > clock_timestamp()) FROM deleted
 """
-_FORGET = _DELETE.format(which="delivery = ANY($1::uuid[])")
 _FORGET_ENDED = _DELETE.format(which="subscriber = $1 AND until <= clock_timestamp()")
 _RELEASE = _DELETE.format(which="subscriber = $1 AND reader = $2")

@@ -26,6 +26,14 @@ def texts(values: Iterable[object]) -> list[str]:
     return [to_json(value) for value in values]
 
 
+def may_stand_in_a_row(value: object) -> bool:
+    """The database refuses a statement whose text holds a NUL or half a surrogate pair, which a request can
+    bring; no row holds such a text either."""
+    return not isinstance(value, str) or not any(
+        sign == "\0" or "\ud800" <= sign <= "\udfff" for sign in value
+    )
+
+
 def attachments_to_json(attachments: Iterable[StoredAttachment]) -> list[Json]:
     """What the column `submission.attachments` holds; names and digests of files are sealed elsewhere."""
     return [

@@ -16,7 +16,7 @@ import asyncpg
 from hub.adapters.postgres.claims import CLAIM_COLUMNS, claim_from
 from hub.adapters.postgres.database import Connection, Database
 from hub.adapters.postgres.gauges import read_gauges
-from hub.adapters.postgres.rows import reasons_from_json
+from hub.adapters.postgres.rows import may_stand_in_a_row, reasons_from_json
 from hub.domain.cases import CaseStatus
 from hub.domain.identity import ParcelKind, Subscriber
 from hub.domain.lifecycle import State
@@ -61,7 +61,7 @@ class PostgresViews:
         self, where: DeliveryFilter, after: tuple[datetime, UUID] | None, limit: int
     ) -> DeliveryPage:
         clauses, values = _where(where, after)
-        if not all(_may_stand_in_a_row(value) for value in values):
+        if not all(may_stand_in_a_row(value) for value in values):
             return DeliveryPage((), None)
         # One more than asked for tells whether a page follows.
         statement = (
@@ -221,14 +221,6 @@ def _where(where: DeliveryFilter, after: tuple[datetime, UUID] | None) -> tuple[
         clauses.append(f"(delivery.created_at, delivery.id) > (${len(values) + 1}, ${len(values) + 2})")
         values.extend(after)
     return " AND ".join(clauses) or "true", values
-
-
-def _may_stand_in_a_row(value: object) -> bool:
-    """The database refuses a statement whose text holds a NUL or half a surrogate pair, which a request can
-    bring; no row holds such a text either."""
-    return not isinstance(value, str) or not any(
-        sign == "\0" or "\ud800" <= sign <= "\udfff" for sign in value
-    )
 
 
 def _delivery(row: asyncpg.Record, attempts: Iterable[AttemptView] = ()) -> DeliveryView:
