@@ -82,19 +82,7 @@ async def main() -> int:
 
 async def _play(story: Story, run: str) -> None:
     world = plan(load_territory(_territory()))
-    channels = Counter(partner.channel for partner in world.partners)
-    misbehaving = sum(partner.misbehaves is not None for partner in world.partners)
-    story.console.rule("[bold]Aiguillage: télédossiers from one form site to the town halls of Haute-Savoie")
-    story.tell(
-        f"{len(world.partners)} partners: {len(world.communes) - len(world.silent)} communes, inter-communal"
-        f" bodies, and the ministry of health. Names and SIREN are real; establishment numbers, servers and"
-        f" addresses are made up. By channel: {', '.join(f'{n} {c}' for c, n in channels.most_common())}."
-    )
-    story.tell(
-        f"{misbehaving} of their servers misbehave: they refuse connections, hang, answer 503 or refuse the"
-        f" mailbox. The demo's own policy: waits of {WAITS.replace(',', ', ')} s, then parked; an attempt"
-        f" waits {LIMIT} s for a silent server."
-    )
+    _introduce(story, world)
     async with AsyncExitStack() as stack:
         stand = await stack.enter_async_context(servers(world, story.folder / "partners"))
         hub = await stack.enter_async_context(_hub(story, world, stand))
@@ -141,6 +129,22 @@ async def _play(story: Story, run: str) -> None:
             "files_compared": comparison.files,
             "parcels_compared": comparison.parcels,
         }
+
+
+def _introduce(story: Story, world: World) -> None:
+    channels = Counter(partner.channel for partner in world.partners)
+    misbehaving = sum(partner.misbehaves is not None for partner in world.partners)
+    story.console.rule("[bold]Aiguillage: télédossiers from one form site to the town halls of Haute-Savoie")
+    story.tell(
+        f"{len(world.partners)} partners: {len(world.communes) - len(world.silent)} communes, inter-communal"
+        f" bodies, and the ministry of health. Names and SIREN are real; establishment numbers, servers and"
+        f" addresses are made up. By channel: {', '.join(f'{n} {c}' for c, n in channels.most_common())}."
+    )
+    story.tell(
+        f"{misbehaving} of their servers misbehave: they refuse connections, hang, answer 503 or refuse the"
+        f" mailbox. The demo's own policy: waits of {WAITS.replace(',', ', ')} s, then parked; an attempt"
+        f" waits {LIMIT} s for a silent server."
+    )
 
 
 # --- the hub ------------------------------------------------------------------------------------------

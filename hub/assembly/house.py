@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from functools import cached_property
@@ -34,11 +34,10 @@ from hub.assembly.files import channel_fields, connectors
 from hub.assembly.ground import Ground
 from hub.assembly.journey import kafka_deposits, kafka_log, schema_registry
 from hub.assembly.mail import digest_hours, relay, return_addresses
+from hub.assembly.measures import limits_of, pace_of, page_of, policies_of
 from hub.assembly.objects import attachment_store
 from hub.domain.alarms import Patience
-from hub.domain.retry import Policies
 from hub.entrypoints.http.app import build
-from hub.entrypoints.http.limits import Limits
 from hub.entrypoints.http.links import Links
 from hub.entrypoints.http.rooms import Rooms, Vitals
 from hub.entrypoints.http.server import Listening
@@ -52,7 +51,7 @@ from hub.services.alarms import AlarmRoom
 from hub.services.bounces import BounceRoom
 from hub.services.collecting import CollectingRoom, CollectPace
 from hub.services.deposits import DepositRoom, Wire
-from hub.services.dispatch import DispatchRoom, Pace
+from hub.services.dispatch import DispatchRoom
 from hub.services.endpoints import EndpointRoom
 from hub.services.events import EventRoom
 from hub.services.intake import IntakeRoom
@@ -212,7 +211,7 @@ class House:
 
     @cached_property
     def outgoing(self) -> OutgoingRoom:
-        return OutgoingRoom(self.tray, self.log, write_submission, _page(self.settings))
+        return OutgoingRoom(self.tray, self.log, write_submission, page_of(self.settings))
 
     @cached_property
     def news(self) -> NewsRoom:
@@ -231,7 +230,7 @@ class House:
     @cached_property
     def registration(self) -> RegistrationRoom:
         registry = PostgresRegistry(self.base.database)
-        return RegistrationRoom(registry, read_decision_record, self.shelf, _page(self.settings))
+        return RegistrationRoom(registry, read_decision_record, self.shelf, page_of(self.settings))
 
     @cached_property
     def shelf(self) -> Shelf:
@@ -273,9 +272,9 @@ class House:
             connectors=self.channels,
             parcels=self.parcels,
             clock=self.clock,
-            policies=_policies(settings),
+            policies=policies_of(settings),
             open_secrets=EndpointRoom(self.base.keyring).open,
-            pace=_pace(settings),
+            pace=pace_of(settings),
             digest_hours=digest_hours(settings),
         )
 
@@ -349,7 +348,7 @@ class House:
             links=self.links,
             attachments=self.attachments,
             clock=self.clock,
-            limits=_limits(self.settings),
+            limits=limits_of(self.settings),
         )
         return build(rooms, self.vitals)
 
@@ -358,50 +357,3 @@ class House:
         await self.library.refresh()
         server = self.base.embedded is None or self.base.embedded.lives
         return {"store": server, "rule_book": (await self.library.newest()).number > 0}
-
-
-def _policies(settings: Settings) -> Policies:
-    of_channels = {
-        "sftp": settings.retry_waits_sftp,
-        "mail": settings.retry_waits_mail,
-        "webhook": settings.retry_waits_webhook,
-    }
-    return Policies(
-        _waits(settings.retry_waits),
-        timedelta(seconds=settings.attempt_limit),
-        {channel: _waits(waits) for channel, waits in of_channels.items() if waits is not None},
-        {procedure: _waits(waits) for procedure, waits in settings.retry_procedures.items()},
-    )
-
-
-def _waits(seconds: Sequence[float]) -> tuple[timedelta, ...]:
-    return tuple(timedelta(seconds=wait) for wait in seconds)
-
-
-def _pace(settings: Settings) -> Pace:
-    return Pace(
-        lanes=settings.lanes_at_once,
-        failing=settings.failing_at_once,
-        page=settings.page,
-        rows=settings.rows_at_once,
-        lease=timedelta(seconds=settings.lease),
-        vendor_opens_at=settings.vendor_opens_at,
-    )
-
-
-def _limits(settings: Settings) -> Limits:
-    return Limits(
-        body=settings.body_limit,
-        document=settings.json_limit,
-        rate=settings.rate_limit,
-        burst=max(int(settings.rate_limit), 1),
-        in_flight=settings.in_flight_limit,
-        longest_post=settings.post_time,
-        reserve=settings.disk_reserve,
-    )
-
-
-def _page(settings: Settings) -> int:
-    """Records at once. What a page costs beside its records is shared by more of them where the log is apart; in
-    the store's own tables, a short one keeps others waiting less."""
-    return 500 if settings.kafka is None else 4000
