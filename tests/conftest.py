@@ -107,7 +107,7 @@ class Databases:
 
     def drop(self) -> None:
         for name in self._made:
-            _drop(self._dsn, name)
+            drop_database(self._dsn, name)
 
 
 @contextmanager
@@ -122,7 +122,7 @@ def migrated(dsn: str) -> Iterator[str]:
         apart(lambda: migrate(_elsewhere(dsn, name)))
         yield name
     finally:
-        _drop(dsn, name)
+        drop_database(dsn, name)
 
 
 @pytest.fixture(scope="session")
@@ -145,7 +145,8 @@ def database(fresh_database: Callable[[], str]) -> str:
     return fresh_database()
 
 
-def _drop(dsn: str, name: str) -> None:
+def drop_database(dsn: str, name: str) -> None:
+    """Whoever of ours is still connected to it."""
     # Not WITH (FORCE): that would also end the server's own vacuum, which takes more rights than a hub has.
     _order(
         dsn,

@@ -21,6 +21,7 @@ from hub.adapters.postgres.database import Bell, Connection, Database
 from hub.adapters.postgres.embedded import EmbeddedPostgres
 from hub.adapters.postgres.migrations import migrate
 from hub.domain.errors import LeaseLost, SettingsError, Unavailable
+from tests.conftest import drop_database
 
 PASSWORD = "motdepasse"
 
@@ -31,7 +32,7 @@ async def empty(postgres_dsn: str) -> AsyncIterator[str]:
     name = f"hub_empty_{secrets.token_hex(6)}"
     await order(postgres_dsn, f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8'")
     yield beside(postgres_dsn, name)
-    await order(postgres_dsn, f"DROP DATABASE {name} WITH (FORCE)")
+    drop_database(postgres_dsn, name)
 
 
 @pytest_asyncio.fixture
