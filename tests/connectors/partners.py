@@ -295,6 +295,8 @@ class MailTown:
     mute: bool = False
     spoiled: set[str] = field(default_factory=set)
     mails: list[bytes] = field(default_factory=list)
+    return_addresses: list[str] = field(default_factory=list)
+    """Of each of these mails."""
     conversations: list[asyncio.BaseTransport] = field(default_factory=list)
     refusals: dict[str, str] = field(default_factory=dict)
     content_answer: str = "250 OK"
@@ -358,6 +360,7 @@ class MailTown:
             return "554 these words must go nowhere"
         if self.content_answer.startswith("250"):
             self.mails.append(content)
+            self.return_addresses.append(str(envelope.mail_from))
         return self.content_answer
 
 

@@ -28,66 +28,33 @@ from tests.connectors import partners
 from tests.connectors.partners import MailTown, SftpTown, WebhookTown, mail_town, sftp_town, webhook_town
 from tests.journeys.children import Told
 from tests.journeys.children import hub as command
+from tests.journeys.marks import MARK, PLACES, PLAIN, finds, nothing_in_files, signing_key, value_of
 from tests.journeys.world import Stage, at_rest, post, stage
 
-# A word for each place, so that a find says which place it came from.
-PLACES = ("firstname", "lastname", "email", "phone", "content", "contentkey", "filename", "filebytes")
-MARK = "Zqxjkv-Pérégrin"
-PLAIN = "Zqxjkv"
-"""Where only ASCII may stand; a find of it counts as well."""
-
-KEY = "whsec_" + base64.b64encode(b"Zqxjkv-webhook-signing-key").decode()
+KEY = signing_key("signing-key")
 WORDS = f"{MARK}-answer"
 SUBMISSIONS = 7
 
 
-def _value(place: str) -> str:
-    return f"{MARK}-{place}"
-
-
-def _marks(place: str) -> tuple[bytes, ...]:
-    """The value as it may lie somewhere: as text, JSON escaped, base64, two bytes a letter."""
-    value = _value(place)
-    return (
-        value.encode(),
-        json.dumps(value)[1:-1].encode(),
-        f"Zqxjkv-P\\xc3\\xa9r\\xc3\\xa9grin-{place}".encode(),
-        value.encode("utf-16-le"),
-        *_coded(value),
-    )
-
-
-def _coded(value: str) -> tuple[bytes, ...]:
-    """What of it shows in base64, wherever in a text it begins."""
-    return tuple(base64.b64encode(b"xy"[:start] + value.encode())[4:-6] for start in range(3))
-
-
-_ANYWHERE = (PLAIN.lower().encode(), *(one.lower() for one in _coded(PLAIN + "-webhook")))
-
-
-def _finds(content: bytes) -> list[str]:
-    """The places whose value stands in it. Anything that begins like one of ours is a find as well."""
-    found = [place for place in PLACES if any(mark in content for mark in _marks(place))]
-    lowered = content.lower()
-    return found or (["somewhere"] if any(mark in lowered for mark in _ANYWHERE) else [])
-
-
 def _form(number: int, commune: str) -> tuple[dict[str, Any], list[bytes]]:
-    content = f"<demande nom='{_value('filebytes')}'/>\n".encode() * 400
+    content = f"<demande nom='{value_of('filebytes')}'/>\n".encode() * 400
     described = {
         "external_id": f"C-{number:05d}",
         "procedure": "recensementCitoyen",
         "facts": {"commune_residence": commune},
         "applicant": {
-            "first_name": _value("firstname"),
-            "last_name": _value("lastname"),
-            "email": f"{_value('email')}@example.org",
-            "phone": _value("phone")[:30],
+            "first_name": value_of("firstname"),
+            "last_name": value_of("lastname"),
+            "email": f"{value_of('email')}@example.org",
+            "phone": value_of("phone")[:30],
         },
-        "content": {"réponse": _value("content"), _value("contentkey"): [{"encore": _value("content")}]},
+        "content": {
+            "réponse": value_of("content"),
+            value_of("contentkey"): [{"encore": value_of("content")}],
+        },
         "attachments": [
             {
-                "name": f"{_value('filename')}.xml",
+                "name": f"{value_of('filename')}.xml",
                 "type": "formulaire",
                 "media_type": "application/xml",
                 "size": len(content),
@@ -101,7 +68,7 @@ def _form(number: int, commune: str) -> tuple[dict[str, Any], list[bytes]]:
 def _refused() -> Iterator[dict[str, Any]]:
     """The same form with its values where they do not belong."""
     good, _ = _form(99, "74042")
-    value = _value("content")
+    value = value_of("content")
     yield {**good, "external_id": f"{value} {value}"}
     yield {**good, "procedure": value}
     yield {**good, "facts": {"commune_residence": value}}
@@ -255,18 +222,18 @@ async def _nothing_in_problems(session: aiohttp.ClientSession, hub: Hub) -> None
         body.add_field("submission", json.dumps(described), content_type="application/json")
         body.add_field("file", content, filename=f"{MARK}.xml", content_type="application/xml")
         await _is_refused(session.post(f"{hub.url}/v1/submissions", data=body))
-    path = f"/v1/submissions/{_value('content')}"
+    path = f"/v1/submissions/{value_of('content')}"
     async with session.get(f"{hub.url}{path}", params={"q": MARK}) as answer:
         assert answer.status in (403, 404)
-        assert _finds(await answer.read()) == []
+        assert finds(await answer.read()) == []
 
 
 async def _is_refused(asked: Any) -> None:
     async with asked as answer:
         said = await answer.read()
         assert 400 <= answer.status < 500, said
-        assert _finds(said) == [], said
-        assert _finds(repr(answer.headers).encode()) == []
+        assert finds(said) == [], said
+        assert finds(repr(answer.headers).encode()) == []
 
 
 async def _reports(hub: Hub, token: str) -> None:
@@ -275,21 +242,21 @@ async def _reports(hub: Hub, token: str) -> None:
         [parcel] = (await hub.read(session, "/v1/mailbox"))["items"]
         url = f"{hub.url}/v1/mailbox/{parcel['delivery']}/events"
         file = {
-            "name": f"{_value('filename')}.txt",
+            "name": f"{value_of('filename')}.txt",
             "media_type": "text/plain",
-            "content": base64.b64encode(_value("filebytes").encode() * 50).decode(),
+            "content": base64.b64encode(value_of("filebytes").encode() * 50).decode(),
         }
-        good = {"status": "IN_PROGRESS", "message": _value("content"), "file": file}
+        good = {"status": "IN_PROGRESS", "message": value_of("content"), "file": file}
         async with session.post(url, json=good) as answer:
             assert answer.status == 201, await answer.text()
-            assert _finds(await answer.read()) == []
+            assert finds(await answer.read()) == []
         wrong: list[dict[str, Any]] = [
-            {"status": _value("content")},
-            {"message": {"x": _value("content")}},
-            {"message": "x", "unheard": _value("content")},
+            {"status": value_of("content")},
+            {"message": {"x": value_of("content")}},
+            {"message": "x", "unheard": value_of("content")},
             {"file": {**file, "sha256": "0" * 64}},
-            {"file": {**file, "content": _value("filebytes")}},
-            {"file": {**file, "media_type": _value("filename")}},
+            {"file": {**file, "content": value_of("filebytes")}},
+            {"file": {**file, "media_type": value_of("filename")}},
         ]
         for told in wrong:
             await _is_refused(session.post(url, json=told))
@@ -299,9 +266,9 @@ async def _sender_reads_what_was_reported(session: aiohttp.ClientSession, hub: H
     async with asyncio.timeout(30):
         while not (events := (await hub.read(session, "/v1/events"))["items"]):
             await asyncio.sleep(0.1)
-    assert events[0]["message"] == _value("content")
+    assert events[0]["message"] == value_of("content")
     async with session.get(f"{hub.url}/v1/events/{events[0]['id']}/file") as answer:
-        assert _finds(await answer.read()) == ["filebytes"]
+        assert finds(await answer.read()) == ["filebytes"]
 
 
 async def _causes(hub: Hub, session: aiohttp.ClientSession) -> list[str]:
@@ -321,7 +288,7 @@ async def _nothing_in_pages(session: aiohttp.ClientSession, hub: Hub) -> None:
     for path in paths:
         async with session.get(f"{hub.url}{path}") as answer:
             assert answer.status == 200, path
-            assert _finds(await answer.read()) == [], path
+            assert finds(await answer.read()) == [], path
 
 
 async def _nothing_in_commands(world: Stage) -> None:
@@ -336,11 +303,11 @@ async def _nothing_in_commands(world: Stage) -> None:
         ("keys", "rotate"),
     ):
         told = await _run(world, *words)
-        assert _finds(told.text.encode()) == [], words
+        assert finds(told.text.encode()) == [], words
     for place in (0, 2, 3, 5):
         told = await _run(world, "partners", "test", _number(place), code=1 if place in (3, 5) else 0)
         assert "✓" in told.out
-        assert _finds(told.text.encode()) == [], place
+        assert finds(told.text.encode()) == [], place
 
 
 async def _answers_are_kept(world: Stage, deliveries: dict[str, str]) -> None:
@@ -351,24 +318,12 @@ async def _answers_are_kept(world: Stage, deliveries: dict[str, str]) -> None:
 
 
 def _nothing_in_files(world: Stage) -> None:
-    """Log, journal, logs of records, attachments, and whatever the database wrote on its way. The operator's own file
-    holds the secrets: there the same search finds each of them."""
+    """The operator's own file holds the secrets: there the same search finds each of them."""
     for partner in json.loads((world.folder / "partners.json").read_text())["partners"]:
         for secret in partner.get("secrets", {}).values():
-            assert _finds(secret.encode()), partner["subscriber"]
-    log = (world.folder / "hub.log").read_bytes()
-    assert b"C-00001" in log or b"delivery" in log
-    assert _finds(log) == []
-    files = [path for path in (world.folder / "hub").rglob("*") if path.is_file()]
-    # Else this would look at an empty folder and find it clean.
-    assert any("pg_wal" in path.parts for path in files)
-    assert any("base" in path.parts for path in files)
+            assert finds(secret.encode()), partner["subscriber"]
+    files = nothing_in_files(world.folder, b"C-00001")
     assert sum("attachments" in path.parts for path in files) == SUBMISSIONS + 1
-    # Nor would it find anything in files that are compressed: the sender's own name does lie there.
-    assert any(b"C-00001" in path.read_bytes() for path in files if "pg_wal" in path.parts)
-    assert any(b"C-00001" in path.read_bytes() for path in files if "base" in path.parts)
-    for path in files:
-        assert _finds(path.read_bytes()) == [], path
 
 
 def _everything_at_the_partners(towns: Towns) -> None:
@@ -376,8 +331,8 @@ def _everything_at_the_partners(towns: Towns) -> None:
     taken = b"".join(content for _, parcel in towns.inbox.received() for content in parcel.values())
     names = " ".join(name for _, parcel in towns.inbox.received() for name in parcel).encode()
     # A phone number has thirty signs at most.
-    assert {*_finds(taken), *_finds(names), "phone"} == set(PLACES)
-    assert _value("phone")[:30].encode() in taken
+    assert {*finds(taken), *finds(names), "phone"} == set(PLACES)
+    assert value_of("phone")[:30].encode() in taken
     assert len(towns.post.mails) == 1
     assert len(towns.hook.queries) == 1
     assert towns.hook.queries[0] == f"token={PLAIN}-query"
