@@ -5,7 +5,9 @@ Two forms are read. The hub's own:
     <acquittement>
       <remise>5f0c…</remise>                       the delivery, as the parcel names it; or else
       <numero>A-9-X3UGO4V7</numero> <demarche>…</demarche>   the sender's number, and the procedure
-      <statut>DONE</statut> <message>…</message>   one of both, or both
+      <statut>DONE</statut> <message>…</message>   one of these three at least
+      <fichier>arrete.pdf</fichier>                a document that lies beside this file; its length in bytes and its
+      <taille>…</taille> <empreinte>…</empreinte>  SHA-256 in hexadecimal digits are compared, where they are said
     </acquittement>
 
 And the message of the State's SFTP exchange, on its way back: `MessageId` (which holds the delivery in what this hub
@@ -15,6 +17,7 @@ Name spaces are not looked at: partners' software differs in them.
 
 from __future__ import annotations
 
+import mimetypes
 import re
 from collections.abc import Iterator, Mapping
 from uuid import UUID
@@ -24,7 +27,7 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
 from hub.domain.cases import CaseStatus
-from hub.domain.reports import LONGEST_MESSAGE
+from hub.domain.reports import LONGEST_FILE_NAME, LONGEST_MESSAGE, ReturnedFile
 from hub.ports.returns import Acknowledgement
 
 LARGEST = 64 * 1024
@@ -46,6 +49,8 @@ WORDS: Mapping[str, CaseStatus] = {
 }
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_SIZE = re.compile(r"[0-9]{1,12}")
 _LONGEST = 100
 
 
@@ -71,7 +76,7 @@ def read_acknowledgement(content: bytes) -> Acknowledgement:
             raise Unreadable("unknown_form")
     if said.delivery is None and said.external_id is None:
         raise Unreadable("no_delivery")
-    if said.status is None and said.message is None:
+    if said.status is None and said.message is None and said.document is None:
         raise Unreadable("says_nothing")
     return said
 
@@ -87,6 +92,7 @@ def _own(root: Element) -> Acknowledgement:
         procedure=_short(told.get("demarche")),
         status=_status(told.get("statut")),
         message=_message(told.get("message")),
+        document=_document(told.get("fichier"), told.get("taille"), told.get("empreinte")),
     )
 
 
@@ -123,6 +129,22 @@ def _message(text: str | None) -> str | None:
     if len(text) > LONGEST_MESSAGE:
         raise Unreadable("long_message")
     return text
+
+
+def _document(name: str | None, size: str | None, digest: str | None) -> ReturnedFile | None:
+    if not name:
+        if size or digest:
+            raise Unreadable("document_name")
+        return None
+    # A file of this folder, and none that it hides.
+    if len(name) > LONGEST_FILE_NAME or not name.isprintable() or name.startswith(".") or {*"/\\"} & {*name}:
+        raise Unreadable("document_name")
+    if size and not _SIZE.fullmatch(size):
+        raise Unreadable("document_size")
+    if digest and not _SHA256.fullmatch(digest.lower()):
+        raise Unreadable("document_digest")
+    media_type = mimetypes.guess_type(name, strict=True)[0] or "application/octet-stream"
+    return ReturnedFile(name, media_type, int(size) if size else None, digest.lower() if digest else None)
 
 
 def _short(text: str | None) -> str | None:

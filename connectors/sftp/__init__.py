@@ -3,7 +3,8 @@ return folder."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Collection, Sequence
+from contextlib import aclosing
 from typing import TypeVar
 
 from connectors.layouts import folder_name
@@ -21,7 +22,7 @@ from hub.domain.fields import Field
 from hub.domain.partner import Endpoint
 from hub.domain.trials import Step
 from hub.ports.connector import Connector, Parcel, Surroundings
-from hub.ports.returns import FoundFile, SeenFile
+from hub.ports.returns import DocumentAway, FoundFile, SeenFile
 
 __all__ = ["CIPHERS", "FIELDS", "SftpConnector", "connector", "folder_name", "judge"]
 
@@ -92,6 +93,30 @@ class SftpConnector:
         except FAULTS as fault:
             return judge(fault)
         return await self._ask(endpoint, session, returning.collect(session, target, most, passed))
+
+    async def read(self, endpoint: Endpoint, document: SeenFile, limit: float) -> AsyncIterator[bytes]:
+        target = self._targets.of(endpoint)
+        if target is None:
+            raise DocumentAway(_SETTINGS.cause)
+        try:
+            session = await self._sessions.enter(endpoint, target, limit)
+        except FAULTS as fault:
+            raise DocumentAway(judge(fault).cause) from None
+        try:
+            async with aclosing(returning.read(session, target, document)) as given:
+                async for piece in given:
+                    yield piece
+        except FAULTS as fault:
+            if not is_answer(fault):
+                session.abort()
+            raise DocumentAway(judge(fault).cause) from None
+        except DocumentAway:
+            raise
+        except BaseException:
+            session.abort()
+            raise
+        finally:
+            self._sessions.give_back(endpoint, session)
 
     async def done(
         self, endpoint: Endpoint, files: Sequence[SeenFile], limit: float

@@ -6,6 +6,7 @@ from connectors.layouts import LAYOUTS
 from hub.domain.fields import Field, FieldKind
 
 READ_BACK = 64 * 1024 * 1024
+RETURN_MAX_SIZE = 25_000_000
 
 _ADDRESS = (
     Field(
@@ -138,8 +139,18 @@ _WAY_BACK = (
     Field(
         "return_directory",
         FieldKind.TEXT,
-        fr="Dossier où le partenaire dépose ses acquittements.",
-        en="Folder where the partner leaves its acknowledgements.",
+        fr="Dossier où le partenaire dépose ses acquittements, et les documents qu'ils renvoient.",
+        en="Folder where the partner leaves its acknowledgements, and the documents that they return.",
+    ),
+    Field(
+        "return_max_size",
+        FieldKind.NUMBER,
+        default=RETURN_MAX_SIZE,
+        least=0,
+        most=2**30,
+        needs=("return_directory",),
+        fr="Taille, en octets, d'un document renvoyé, au plus.",
+        en="Bytes of a document that is returned, at most.",
     ),
     Field(
         "return_kept",

@@ -1,14 +1,17 @@
 """Return folders: the files that a partner left, read and later taken away.
 
-Business of this file: which files are looked at, and that one which is still being written, or cannot be read, stops
-none of the others. What a file says is `connectors.acknowledgements`' business.
+Business of this file: which files are looked at, which of them are documents that another one returns, and that one
+which is still being written, or cannot be read, stops none of the others. What a file says is
+`connectors.acknowledgements`' business.
 """
 
 from __future__ import annotations
 
 import hashlib
 import stat
-from collections.abc import Collection, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import replace
 
 import asyncssh
 
@@ -17,7 +20,7 @@ from connectors.sftp import uploads
 from connectors.sftp.judging import ABSENT, is_answer
 from connectors.sftp.sessions import Session
 from connectors.sftp.settings import Target
-from hub.ports.returns import FoundFile, SeenFile
+from hub.ports.returns import DocumentAway, FoundFile, SeenFile
 
 LISTED = 10_000
 """Entries of the folder that are looked at."""
@@ -33,7 +36,8 @@ async def collect(
     if folder is None or not await session.is_directory(folder):
         raise NotADirectoryError
     known = set(passed)
-    seen = [file for file in await _listed(session, folder) if file.mark not in known]
+    there = {file.name: file for file in await _listed(session, folder)}
+    seen = [file for file in there.values() if file.mark not in known]
     seen.sort(key=lambda file: (file.modified, file.name))
     found: list[FoundFile] = []
     for file in seen:
@@ -41,8 +45,38 @@ async def collect(
             break
         one = await _read(session, folder, file)
         if one is not None:
-            found.append(one)
-    return found
+            found.append(_with_document(one, there, target.return_max_size))
+    documents = {one.document.name for one in found if one.document is not None}
+    return [one for one in found if one.seen.name not in documents]
+
+
+def _with_document(file: FoundFile, there: Mapping[str, SeenFile], largest: int) -> FoundFile:
+    if file.said is None or file.said.document is None:
+        return file
+    document, told = there.get(file.said.document.name), file.said.document.size
+    if document is None or document.name == file.seen.name:
+        return replace(file, said=None, flaw="document_missing")
+    if document.size > largest:
+        return replace(file, said=None, flaw="document_too_large")
+    if told is not None and told != document.size:
+        # It may still be being written.
+        return replace(file, said=None, flaw="document_size")
+    return replace(file, document=document)
+
+
+async def read(session: Session, target: Target, document: SeenFile) -> AsyncGenerator[bytes, None]:
+    """Raises what `judge` understands; DocumentAway when it is not, before or after, as it was seen."""
+    path = f"{target.return_directory}/{document.name}"
+    await _unchanged(session, path, document)
+    async with aclosing(uploads.pieces(session, path)) as given:
+        async for piece in given:
+            yield piece
+    await _unchanged(session, path, document)
+
+
+async def _unchanged(session: Session, path: str, document: SeenFile) -> None:
+    if _seen(document.name, await session.soon(session.sftp.stat(path))) != document:
+        raise DocumentAway("document_changed")
 
 
 async def take_away(session: Session, target: Target, files: Sequence[SeenFile]) -> None:

@@ -131,6 +131,7 @@ class Target:
     read_back: int
     return_directory: str | None
     return_kept: str | None
+    return_max_size: int
 
     def directory_of(self, parcel: Parcel) -> str:
         """Where it goes. What stands for a word is one folder's name and nothing else."""
@@ -191,6 +192,7 @@ def read(endpoint: Endpoint) -> tuple[Target | None, Sequence[str]]:
         read_back=reading.number("read_back"),
         return_directory=reading.text("return_directory") or None,
         return_kept=reading.text("return_kept") or None,
+        return_max_size=reading.number("return_max_size"),
     )
     return target, ()
 

@@ -99,10 +99,17 @@ async def _next(chunks: AsyncIterator[bytes]) -> bytes | None:
 async def digest(session: Session, path: str) -> str:
     """Of a file that lies there: SHA-256, lower-case hex."""
     found = hashlib.sha256()
-    async with _closing(session, await _read_opened(session, path)) as handle:
-        while chunk := await session.soon(handle.read(min(BLOCK, session.sftp.limits.max_read_len))):
-            found.update(cast(bytes, chunk))
+    async with aclosing(pieces(session, path)) as given:
+        async for piece in given:
+            found.update(piece)
     return found.hexdigest()
+
+
+async def pieces(session: Session, path: str) -> AsyncGenerator[bytes, None]:
+    """All of a file that lies there."""
+    async with _closing(session, await _read_opened(session, path)) as handle:
+        while piece := await session.soon(handle.read(min(BLOCK, session.sftp.limits.max_read_len))):
+            yield cast(bytes, piece)
 
 
 async def holds(session: Session, path: str, pieces: AsyncGenerator[tuple[int, bytes], None]) -> bool:

@@ -4,7 +4,7 @@ became of them. A connector whose channel has such folders is a `Returns` too; t
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Protocol, runtime_checkable
@@ -15,6 +15,7 @@ from hub.domain.delivery import Deferred, Refused
 from hub.domain.identity import Subscriber
 from hub.domain.pace import Maintenance
 from hub.domain.partner import Endpoint
+from hub.domain.reports import ReturnedFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,17 +45,25 @@ class Acknowledgement:
     procedure: str | None = None
     status: CaseStatus | None = None
     message: str | None = field(default=None, repr=False)
+    document: ReturnedFile | None = None
+    """A file that lies beside it, which it returns."""
 
 
 @dataclass(frozen=True, slots=True)
 class FoundFile:
     """One that was read. `digest`: SHA-256 of its bytes, lower-case hex. `said` is None when nobody can read it:
-    `flaw`, a word of ours, tells why."""
+    `flaw`, a word of ours, tells why. `document`: the file that it returns, as it lies there; it is no found file
+    itself."""
 
     seen: SeenFile
     digest: str
     said: Acknowledgement | None
     flaw: str | None = None
+    document: SeenFile | None = None
+
+
+class DocumentAway(Exception):
+    """A document could not be read whole, as it was seen: nothing of it may be kept. Its text is a cause of ours."""
 
 
 @runtime_checkable
@@ -66,10 +75,14 @@ class Returns(Protocol):
         are. `limit`: seconds to wait for a silent server, which is an outcome as for parcels."""
         ...
 
+    def read(self, endpoint: Endpoint, document: SeenFile, limit: float) -> AsyncIterator[bytes]:
+        """Its bytes, in pieces; nothing is asked before the first. Raises DocumentAway, also at the very end."""
+        ...
+
     async def done(
         self, endpoint: Endpoint, files: Sequence[SeenFile], limit: float
     ) -> Deferred | Refused | None:
-        """Take these away, if they are unchanged; what is gone already is no fault."""
+        """Take these away in this order, if they are unchanged; what is gone already is no fault."""
         ...
 
 

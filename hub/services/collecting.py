@@ -1,18 +1,20 @@
 """Collecting: what partners leave in their return folders becomes reports, each file taken away once it is kept.
 
 Business of this room: which folders are due, whom a number means, and that a file is taken away only after its event is
-durable. A partner is not looked at while it is not to be called. Killed in between, a file is read again and says the
-same event. A file that nobody can read, or that says
-what is not allowed, stays, is told once, and stops none of the others.
+durable, and the document that it returns after it. A partner is not looked at while it is not to be called. Killed in
+between, a file is read again and says the same event. A file that nobody can read, or that says what is not allowed,
+stays, is told once, and stops none of the others.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from itertools import groupby
 from uuid import UUID
 
 import structlog
@@ -22,11 +24,12 @@ from hub.domain.errors import HubError, MissingKey, Tampered
 from hub.domain.identity import Subscriber
 from hub.domain.pace import opens_in
 from hub.domain.partner import Endpoint
-from hub.domain.reports import Kept, Report, Way
+from hub.domain.reports import Declined, Kept, Report, ReportAnswer, Way
 from hub.ports.clock import Clock
 from hub.ports.partners import KeptPartner, Partners
 from hub.ports.returns import (
     Acknowledgement,
+    DocumentAway,
     DueFolder,
     FoundFile,
     LeftFile,
@@ -124,7 +127,8 @@ class CollectingRoom:
         if isinstance(found, Deferred | Refused):
             await self._failed(folder, found)
             return
-        taken, left = await self._keep(subscriber, found)
+        read = partial(channel.read, endpoint, limit=limit)
+        taken, left = await self._keep(subscriber, found, read)
         fault = await channel.done(endpoint, taken, limit) if taken else None
         if fault is not None:
             await self._failed(folder, fault)
@@ -159,9 +163,12 @@ class CollectingRoom:
     # --- what the files say ---
 
     async def _keep(
-        self, subscriber: Subscriber, found: Sequence[FoundFile]
+        self,
+        subscriber: Subscriber,
+        found: Sequence[FoundFile],
+        read: Callable[[SeenFile], AsyncIterator[bytes]],
     ) -> tuple[Sequence[SeenFile], Sequence[LeftFile]]:
-        """Those that are events now, and those of which nothing was kept."""
+        """Those that are events now, each before its document, and those of which nothing was kept."""
         left = [LeftFile(file.seen.mark, file.flaw or "") for file in found if file.said is None]
         numbers = sorted(
             {
@@ -182,14 +189,44 @@ class CollectingRoom:
                 reports.append(_report(file, file.said, delivery))
             else:
                 left.append(LeftFile(file.seen.mark, delivery))
-        answers = await self._reports.report(subscriber, reports) if reports else ()
         taken: list[SeenFile] = []
-        for file, answer in zip(files, answers, strict=True):
+        for file, answer in zip(files, await self._answers(subscriber, files, reports, read), strict=True):
             if isinstance(answer, Kept):
-                taken.append(file.seen)
+                taken += [file.seen] if file.document is None else [file.seen, file.document]
             else:
-                left.append(LeftFile(file.seen.mark, answer.why.value))
+                left.append(LeftFile(file.seen.mark, answer))
         return taken, left
+
+    async def _answers(
+        self,
+        subscriber: Subscriber,
+        files: Sequence[FoundFile],
+        reports: Sequence[Report],
+        read: Callable[[SeenFile], AsyncIterator[bytes]],
+    ) -> Sequence[Kept | str]:
+        """Of each, in order: it is kept, or why not. Those that return a document are reported one by one: where one
+        cannot be read, the others are kept all the same."""
+        told: list[Kept | str] = []
+        for returns, group in groupby(
+            zip(files, reports, strict=True), lambda pair: pair[0].document is not None
+        ):
+            if not returns:
+                answers = await self._reports.report(subscriber, [report for _, report in group])
+                told += map(_told, answers)
+                continue
+            for file, report in group:
+                assert file.document is not None
+                try:
+                    answers = await self._reports.report(subscriber, [report], {0: read(file.document)})
+                except DocumentAway as away:
+                    told.append(str(away))
+                else:
+                    told += map(_told, answers)
+        return told
+
+
+def _told(answer: ReportAnswer) -> Kept | str:
+    return answer.why.value if isinstance(answer, Declined) else answer
 
 
 def meant(said: Acknowledgement, named: Mapping[str, Sequence[NamedDelivery]]) -> UUID | str:
@@ -212,4 +249,5 @@ def meant(said: Acknowledgement, named: Mapping[str, Sequence[NamedDelivery]]) -
 def _report(file: FoundFile, said: Acknowledgement, delivery: UUID) -> Report:
     """Its reference is the file: name and bytes, and neither of both in clear."""
     name = hashlib.sha256(f"{file.digest} {file.seen.name}".encode()).hexdigest()
-    return Report(delivery, said.status, said.message, f"return-{name[:32]}", way=Way.RETURN_FOLDER)
+    reference = f"return-{name[:32]}"
+    return Report(delivery, said.status, said.message, reference, said.document, Way.RETURN_FOLDER)

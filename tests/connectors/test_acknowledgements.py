@@ -8,6 +8,7 @@ import pytest
 
 from connectors.acknowledgements import LARGEST, WORDS, Unreadable, read_acknowledgement
 from hub.domain.cases import CaseStatus
+from hub.domain.reports import ReturnedFile
 from hub.ports.returns import Acknowledgement
 
 DELIVERY = UUID("5f0c1d9e-8a52-5b7d-9e8f-1a2b3c4d5e6f")
@@ -42,6 +43,18 @@ def state(content: str, name: str = f"A-9-X3UGO4V7 {DELIVERY} Principal 2026-07-
             "<message>Reçu à l'état civil</message></acquittement>".encode("latin-1"),
             Acknowledgement(None, "A", message="Reçu à l'état civil"),
         ),
+        (
+            own(f"<remise>{DELIVERY}</remise><fichier> acte.pdf </fichier>"),
+            Acknowledgement(DELIVERY, document=ReturnedFile("acte.pdf", "application/pdf")),
+        ),
+        (
+            own(
+                f"<remise>{DELIVERY}</remise><fichier>x.é</fichier><taille>12</taille><empreinte>{'aB' * 32}</empreinte>"
+            ),
+            Acknowledgement(
+                DELIVERY, document=ReturnedFile("x.é", "application/octet-stream", 12, "ab" * 32)
+            ),
+        ),
         (state("<ns2:AVL/>"), Acknowledgement(DELIVERY, status=CaseStatus.SI_RECEIVED)),
         (state("<ns2:ANL/>"), Acknowledgement(DELIVERY, status=CaseStatus.SI_INTG_ERROR)),
         (
@@ -53,7 +66,16 @@ def state(content: str, name: str = f"A-9-X3UGO4V7 {DELIVERY} Principal 2026-07-
             Acknowledgement(None, "A-9", status=CaseStatus.ADD_AWAITING, message="Il manque une pièce"),
         ),
     ],
-    ids=["own", "own-by-number", "latin-1", "delivered", "not-delivered", "state-of-a-case"],
+    ids=[
+        "own",
+        "own-by-number",
+        "latin-1",
+        "document",
+        "whole-document",
+        "delivered",
+        "not-delivered",
+        "state-of-a-case",
+    ],
 )
 def test_what_a_file_says_is_read(content: bytes, expected: Acknowledgement) -> None:
     assert read_acknowledgement(content) == expected
@@ -79,6 +101,10 @@ def test_what_a_file_says_is_read(content: bytes, expected: Acknowledgement) -> 
         (own(f"<remise>{DELIVERY}</remise><statut>FINI</statut>"), "unknown_status"),
         (own(f"<remise>{DELIVERY}</remise><message>{'x' * 1001}</message>"), "long_message"),
         (own(f"<remise>{DELIVERY}</remise>" + " " * LARGEST), "too_large"),
+        (own(f"<remise>{DELIVERY}</remise><fichier>/etc/passwd</fichier>"), "document_name"),
+        (own(f"<remise>{DELIVERY}</remise><fichier>..\\a</fichier>"), "document_name"),
+        (own(f"<remise>{DELIVERY}</remise><statut>DONE</statut><taille>12</taille>"), "document_name"),
+        (own(f"<remise>{DELIVERY}</remise><fichier>a</fichier><taille>1e3</taille>"), "document_size"),
         (state("<ns2:AVL/><ns2:ANL/>"), "says_nothing"),
         (b"<a>" * 5000 + b"</a>" * 5000, "unknown_form"),
     ],

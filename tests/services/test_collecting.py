@@ -5,6 +5,7 @@ One little hub and one server for the whole file: each test has a folder and sub
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
@@ -36,6 +37,7 @@ from tests.unit.samples import BONNEVILLE
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 PACE = CollectPace(timedelta(minutes=5), timedelta(seconds=10))
 SECRET = "Zébulon-7319"
+MOST_RETURNED = 2_000_000
 _numbers = count(1)
 
 
@@ -104,7 +106,7 @@ async def ground(
 async def town(ground: tuple[World, OpenSsh]) -> AsyncIterator[Town]:
     world, server = ground
     folder, _ = server.fresh(f"retour-{next(_numbers)}")
-    endpoint = server.at(".", return_directory=str(folder))
+    endpoint = server.at(".", return_directory=str(folder), return_max_size=MOST_RETURNED)
     kept = EndpointRoom(LocalKeyring(bytes(range(32)))).seal(
         Partner(BONNEVILLE, "Mairie de Bonneville", endpoint)
     )
@@ -154,6 +156,9 @@ class Dying:
     async def collect(self, *given: Any) -> Any:
         return await self._returns.collect(*given)
 
+    def read(self, *given: Any, **named: Any) -> Any:
+        return self._returns.read(*given, **named)
+
     async def done(self, *given: Any) -> Any:
         raise RuntimeError
 
@@ -167,6 +172,102 @@ async def test_killed_before_the_file_is_taken_away_the_next_look_says_the_same_
     await town.look()
     assert town.there() == []
     assert [one["status"] for one in await town.events(delivery)] == ["DONE"]
+
+
+# --- documents ----------------------------------------------------------------------------------------
+
+PAPER = b"%PDF-1.7 " + bytes(range(256)) * 4096
+"""More than one request of the protocol brings."""
+
+
+def _returning(delivery: str, name: str = "arr\u00eat\u00e9.pdf", more: str = "") -> str:
+    return f"<remise>{delivery}</remise><statut>IN_PROGRESS</statut><fichier>{name}</fichier>{more}"
+
+
+async def _file(town: Town, event: Any) -> bytes:
+    answer = await town.world.call("GET", f"/v1/events/{event['id']}/file", SENDER)
+    assert answer.status == 200, answer.body
+    return answer.body
+
+
+def _lay(town: Town, name: str, content: bytes, at: int = 1_690_000_000) -> None:
+    (town.folder / name).write_bytes(content)
+    os.utime(town.folder / name, (at, at))
+
+
+async def test_a_document_comes_with_the_file_that_returns_it_and_both_are_taken_away(town: Town) -> None:
+    _, delivery = await town.dossier()
+    _lay(town, "arr\u00eat\u00e9.pdf", PAPER)
+    said = f"<taille>{len(PAPER)}</taille><empreinte>{hashlib.sha256(PAPER).hexdigest().upper()}</empreinte>"
+    town.leave("a.xml", _returning(delivery, more=said))
+    town.leave("b.xml", f"<remise>{delivery}</remise><statut>DONE</statut>", 1_700_000_009)
+    await town.look()
+    first, second = await town.events(delivery)
+    assert [first["status"], second["status"]] == ["IN_PROGRESS", "DONE"]
+    assert (first["file"]["name"], first["file"]["media_type"]) == ("arr\u00eat\u00e9.pdf", "application/pdf")
+    assert await _file(town, first) == PAPER
+    assert town.there() == []
+
+
+async def test_killed_before_a_document_is_taken_away_it_is_returned_once(town: Town) -> None:
+    _, delivery = await town.dossier()
+    _lay(town, "a.pdf", PAPER)
+    town.leave("a.xml", _returning(delivery, "a.pdf"))
+    await town.look(town.over(Dying(town.sftp)))
+    assert town.there() == ["a.pdf", "a.xml"]
+    await town.look()
+    assert town.there() == []
+    [event] = await town.events(delivery)
+    assert await _file(town, event) == PAPER
+
+
+async def test_a_document_that_is_not_there_yet_is_waited_for(town: Town) -> None:
+    _, delivery = await town.dossier()
+    town.leave("a.xml", _returning(delivery, "a.pdf", f"<taille>{len(PAPER)}</taille>"))
+    await town.look()
+    _lay(town, "a.pdf", PAPER[:1000])
+    await town.look()
+    assert await town.events(delivery) == []
+    assert town.there() == ["a.pdf", "a.xml"]
+    await execute(town.world.database, "DELETE FROM return_file")
+    _lay(town, "a.pdf", PAPER)
+    await town.look()
+    assert len(await town.events(delivery)) == 1
+    assert town.there() == []
+
+
+@pytest.mark.parametrize(
+    ("name", "more", "flaw"),
+    [
+        ("../a.pdf", "", "document_name"),
+        (".a.pdf", "", "document_name"),
+        ("lien.pdf", "", "document_missing"),
+        ("dossier", "", "document_missing"),
+        ("a.xml", "", "document_missing"),
+        ("a.pdf", "<taille>-1</taille>", "document_size"),
+        ("a.pdf", "<taille>7</taille>", "document_size"),
+        ("a.pdf", "<empreinte>abc</empreinte>", "document_digest"),
+        ("a.pdf", f"<empreinte>{'0' * 64}</empreinte>", "invalid"),
+        ("grand.pdf", "", "document_too_large"),
+    ],
+)
+async def test_a_document_that_cannot_be_taken_leaves_everything_as_it_is(
+    town: Town, name: str, more: str, flaw: str
+) -> None:
+    await execute(town.world.database, "DELETE FROM journal WHERE event = 'return_file.unreadable'")
+    await execute(town.world.database, "DELETE FROM return_file")
+    _, delivery = await town.dossier()
+    (town.folder / "dossier").mkdir()
+    (town.folder / "lien.pdf").symlink_to("/etc/passwd")
+    _lay(town, "a.pdf", b"%PDF")
+    _lay(town, "grand.pdf", bytes(MOST_RETURNED + 1))
+    town.leave("a.xml", _returning(delivery, name, more))
+    before = town.there()
+    for _ in range(2):
+        await town.look()
+    assert flaw in await _told(town)
+    assert await town.events(delivery) == []
+    assert town.there() == before
 
 
 async def _told(town: Town) -> list[str]:
