@@ -13,6 +13,7 @@ from pathlib import Path
 from hub.adapters.keys.file import KeyFile
 from hub.adapters.keys.local import LocalKeyring
 from hub.adapters.postgres.alarms import PostgresAlarms
+from hub.adapters.postgres.bounces import PostgresBounces
 from hub.adapters.postgres.database import Database
 from hub.adapters.postgres.embedded import EmbeddedPostgres
 from hub.adapters.postgres.evidence import PostgresEvidence
@@ -40,6 +41,7 @@ from hub.domain.rules import Subscription, Succession
 from hub.domain.territory import Territory
 from hub.ports.accounts import Ledger
 from hub.ports.alarms import Alarms
+from hub.ports.bounces import BounceViews
 from hub.ports.keyring import Keyring
 from hub.ports.lane_orders import LaneOrders
 from hub.ports.partners import Partners
@@ -101,6 +103,10 @@ class Ground:
     @property
     def shelf(self) -> ShelfRows:
         return PostgresShelf(self.database)
+
+    @property
+    def bounces(self) -> BounceViews:
+        return PostgresBounces(self.database)
 
     @property
     def evidence(self) -> EvidenceRoom:

@@ -16,6 +16,7 @@ from hub.cli.shared import Reason, complain, on_ground, printable, say
 from hub.cli.shared import subscriber as named
 from hub.domain.errors import Invalid
 from hub.domain.lifecycle import State
+from hub.ports.bounces import Bounce
 from hub.ports.replays import Rerouted
 from hub.ports.views import DeliveryFilter, Grouping
 from hub.services.evidence import Answer
@@ -26,6 +27,7 @@ def commands() -> typer.Typer:
     group.callback()(deliveries)
     group.command()(reroute)
     group.command()(answers)
+    group.command()(bounces)
     return group
 
 
@@ -129,3 +131,19 @@ def answers(
             continue
         for line in answer.text.decode("utf-8", "replace").splitlines():
             say(f"  {printable(line)}")
+
+
+def bounces(delivery: UUID) -> None:
+    """From which addresses the mails of this delivery came back. That you looked is kept in the journal."""
+
+    async def read(ground: assembly.Ground) -> Sequence[Bounce]:
+        return await ground.bounces.of(delivery, f"operator:{replaying.operator()}")
+
+    found = on_ground(read)
+    if not found:
+        complain("no mail of it came back, or there is no such delivery")
+        raise typer.Exit(1)
+    for one in found:
+        mail = f"sending {one.sending}" if one.sending else "a digest"
+        address = "an address that its partner has no more" if one.address is None else printable(one.address)
+        say(f"{one.at:%Y-%m-%d %H:%M:%S}  {mail}, address {one.place}: {address} {one.status or ''}".rstrip())

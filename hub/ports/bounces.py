@@ -3,9 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Protocol
+from uuid import UUID
 
 from hub.domain.bounces import BounceEffect, Return
+
+
+@dataclass(frozen=True, slots=True)
+class Bounce:
+    """A mail of a delivery that came back: from which address (None: its partner had no such address any more), by its
+    place (from 1) among those it was sent to, and with which code (RFC 3463). `sending`: 0 for a digest."""
+
+    at: datetime
+    sending: int
+    place: int
+    address: str | None = field(repr=False)
+    status: str | None
 
 
 class Bounces(Protocol):
@@ -15,4 +30,11 @@ class Bounces(Protocol):
         """A mail came back from one address; `address_of` picks it from those of its partner. Parks what that
         mail delivered, if every address that took it gave it back, and that sending is still the latest. One
         transaction; told twice, it is noted once."""
+        ...
+
+
+class BounceViews(Protocol):
+    async def of(self, delivery: UUID, reader: str) -> Sequence[Bounce]:
+        """What came back of a delivery, the eldest first, be it of a digest. That `reader` (`operator:<name>`)
+        looked is a line of the journal, written before, where there is anything to see."""
         ...

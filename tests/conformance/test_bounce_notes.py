@@ -121,6 +121,11 @@ async def test_a_bounce_is_noted_with_its_address_beside_the_journal(
     await back(bounces, name, 2, status=None)
     [row] = await rows(database, "SELECT mail, sending, place, address, status FROM bounce")
     assert tuple(row) == (name, 1, 2, "b@mairie.test", None)
+    [seen] = await bounces.of(name, "operator:o")
+    assert (seen.sending, seen.place, seen.address, seen.status) == (1, 2, "b@mairie.test", None)
+    assert "mairie" not in repr(seen)
+    assert await journal(database, "delivery.bounces_read") == [(name, "operator:o", "1 bounces")]
+    assert await bounces.of(uuid4(), "operator:o") == ()
     told = await rows(database, "SELECT detail FROM journal WHERE detail LIKE '%@mairie%'")
     assert told == []
 
@@ -220,6 +225,8 @@ async def test_an_issue_that_came_back_parks_all_that_it_delivered_and_nothing_e
     states = [(await standing(database, name)).state for name in names]
     assert states == [State.PARKED, State.ACKNOWLEDGED, State.DELIVERED]
     assert len(await journal(database, "delivery.bounced")) == 2
+    seen = [[(one.sending, one.address) for one in await bounces.of(name, "operator:o")] for name in names]
+    assert seen == [[(0, "a@mairie.test")], [(0, "a@mairie.test")], []]
     await assert_sound(database)
 
 

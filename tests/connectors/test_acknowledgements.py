@@ -49,7 +49,8 @@ def state(content: str, name: str = f"A-9-X3UGO4V7 {DELIVERY} Principal 2026-07-
         ),
         (
             own(
-                f"<remise>{DELIVERY}</remise><fichier>x.é</fichier><taille>12</taille><empreinte>{'aB' * 32}</empreinte>"
+                f"<remise>{DELIVERY}</remise><fichier>x.é</fichier>"
+                f"<taille>12</taille><empreinte>{'aB' * 32}</empreinte>"
             ),
             Acknowledgement(
                 DELIVERY, document=ReturnedFile("x.é", "application/octet-stream", 12, "ab" * 32)

@@ -366,6 +366,8 @@ async def _nothing_in_commands(world: Stage, towns: Towns, deliveries: Mapping[s
     # As evidence they are kept: for who has the key.
     told = await command(world.environment, "deliveries", "answers", deliveries[_number(OAUTH)])
     assert WORDS in told.out
+    told = await command(world.environment, "deliveries", "bounces", deliveries[_number(MAIL)])
+    assert "address 1: accueil@mairie.test 5.1.1" in told.out
 
 
 def _partners_saw_it(towns: Towns) -> None:

@@ -19,12 +19,13 @@ from hub.adapters.postgres.slips import count_moved
 from hub.domain.bounces import BOUNCED, BounceEffect, Return, is_lost, read_receipt
 from hub.domain.ledger import Term
 from hub.domain.lifecycle import State, move
+from hub.ports.bounces import Bounce
 
 Rows = Sequence[asyncpg.Record]
 
 
 class PostgresBounces:
-    """Implements `hub.ports.bounces.Bounces`."""
+    """Implements `hub.ports.bounces.Bounces` and `BounceViews`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -47,6 +48,35 @@ class PostgresBounces:
             return BounceEffect.NOTED if fresh else BounceEffect.KNOWN
 
         return await self._database.run(work)
+
+    async def of(self, delivery: UUID, reader: str) -> Sequence[Bounce]:
+        async def work(connection: Connection) -> Sequence[Bounce]:
+            lines = await connection.fetch(_RECEIPTS, delivery)
+            if not lines:
+                return ()
+            receipts = [read_receipt(line["receipt"] or "") for line in lines]
+            mails = {delivery, *(one.mail for one in receipts if one is not None)}
+            rows = await connection.fetch(
+                "SELECT at, sending, place, address, status FROM bounce WHERE mail = ANY($1::uuid[])"
+                " ORDER BY at, sending, place",
+                list(mails),
+            )
+            if rows:
+                detail = f"{len(rows)} bounces"
+                line = JournalEntry("delivery.bounces_read", lines[0]["submission"], delivery, reader, detail)
+                await write_journal(connection, [line])
+            return [Bounce(**row) for row in rows]
+
+        return await self._database.run(work)
+
+
+# A digest is named by the line of whoever it delivered.
+_RECEIPTS = """
+    SELECT delivery.submission, line.receipt
+    FROM delivery LEFT JOIN journal AS line
+      ON line.submission = delivery.submission AND line.delivery = delivery.id AND line.outcome = 'delivered'
+    WHERE delivery.id = $1
+"""
 
 
 async def _lock(connection: Connection, returned: Return) -> Rows:
