@@ -16,8 +16,18 @@ from aiosmtplib import SMTP, SMTPNotSupported
 
 from connectors.mail.connections import Connections, Line
 from connectors.mail.conversation import Mail, Untaken, reachable, start_over, transmit
+from connectors.mail.envelope import in_force
 from connectors.mail.judging import FAULTS, Crowded, judge, of_relay
-from connectors.mail.letter import Letterhead, attached, digest, linked, mail_size, notice, referred
+from connectors.mail.letter import (
+    Letterhead,
+    attached,
+    digest,
+    enveloped_size,
+    linked,
+    mail_size,
+    notice,
+    referred,
+)
 from connectors.mail.settings import FIELDS, Target, read
 from connectors.parcels import own_fault, unforeseen
 from connectors.trials import mail as trials
@@ -28,6 +38,8 @@ from hub.domain.identity import ParcelKind
 from hub.domain.partner import Endpoint
 from hub.domain.trials import Step
 from hub.ports.connector import Connector, Outgoing, Parcel, Surroundings
+
+_EXPIRED = Refused("mail.certificates_expired", About.ENDPOINT)
 
 
 def connector(surroundings: Surroundings) -> Connector:
@@ -48,7 +60,10 @@ class MailConnector:
         return FIELDS
 
     def check(self, endpoint: Endpoint) -> Sequence[str]:
-        return read(endpoint, self._surroundings.relay)[1]
+        target, flaws = read(endpoint, self._surroundings.relay)
+        if not flaws and target.certificates and not in_force(target.certificates, self._surroundings.now()):
+            return ["certificates must be in force: none of them is today"]
+        return flaws
 
     async def deliver(self, endpoint: Endpoint, parcels: Sequence[Parcel], limit: float) -> Sequence[Outcome]:
         target, flaws = read(endpoint, self._surroundings.relay)
@@ -56,6 +71,11 @@ class MailConnector:
             return [Refused("mail.settings", About.ENDPOINT) for _ in parcels]
         if not parcels:
             return []
+        now = self._surroundings.now()
+        certificates = None if target.certificates is None else in_force(target.certificates, now)
+        if certificates == ():
+            return [_EXPIRED for _ in parcels]
+        target = replace(target, certificates=certificates)
         outgoing = self._way(target)
         outcomes: list[Outcome] = []
         try:
@@ -146,7 +166,8 @@ class _Visit:
         addresses = tuple(self.target.recipients[place - 1] for place in to)
         utf8 = not all(address.isascii() for address in addresses)
         told = self.surroundings
-        return Letterhead(self.target.sender, addresses, told.now(), told.mailbox, utf8), to
+        readers = self.target.certificates or ()
+        return Letterhead(self.target.sender, addresses, told.now(), told.mailbox, utf8, readers), to
 
     async def _written(self, parcel: Parcel, head: Letterhead) -> bytes:
         if parcel.kind is ParcelKind.NOTICE:
@@ -156,7 +177,8 @@ class _Visit:
         if self.target.mode == "reference":
             return referred(parcel, head)
         fits = sum(file.size for file in parcel.files) <= self.target.max_size
-        if self.target.mode == "attachments" and fits and mail_size(parcel) <= _largest(self.line.smtp):
+        size = enveloped_size(parcel) if head.certificates else mail_size(parcel)
+        if self.target.mode == "attachments" and fits and size <= _largest(self.line.smtp):
             contents = [b"".join([chunk async for chunk in file.open(0, None)]) for file in parcel.files]
             if sum(map(len, contents)) < _SMALL:
                 return attached(parcel, head, contents)

@@ -2,7 +2,8 @@
 
 Business of this file: what is said of a parcel, of several in a digest, and of where they can be fetched. The subject
 says no more than reference and procedure, because subjects are read on screens and in notifications; a mail that is
-no more than a notification says nothing else either. How it becomes bytes is in `mime`, how it looks in `looks`.
+no more than a notification says nothing else either, and the subject of one that is encrypted names no procedure. How
+it becomes bytes is in `mime`, how it looks in `looks`.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from email.utils import formatdate
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+from connectors.mail.envelope import Certificates, enveloped
 from connectors.mail.looks import Block, Facts, Pieces, as_html, as_text
-from connectors.mail.mime import Attached, address_list, one_line, written
+from connectors.mail.mime import Attached, address_list, entity, one_line, written
 from connectors.parcels import harmless_name
 from hub.ports.connector import Parcel, ParcelFile
 
@@ -25,13 +27,15 @@ _PARIS = ZoneInfo("Europe/Paris")
 @dataclass(frozen=True, slots=True)
 class Letterhead:
     """`now`: seconds since the epoch, for the date of the mail. `mailbox`: where partners fetch by themselves.
-    `utf8`: the server takes headers in UTF-8, and one of the addresses needs it."""
+    `utf8`: the server takes headers in UTF-8, and one of the addresses needs it. `certificates`: whom it is encrypted
+    to; none: it is not."""
 
     sender: str
     recipients: tuple[str, ...]
     now: float
     mailbox: str
     utf8: bool = False
+    certificates: Certificates = ()
 
 
 def attached(parcel: Parcel, head: Letterhead, contents: Sequence[bytes]) -> bytes:
@@ -98,10 +102,18 @@ def mail_size(parcel: Parcel) -> int:
     return _OVERHEAD + sum(file.size * 11 // 8 + 2048 for file in parcel.files)
 
 
+def enveloped_size(parcel: Parcel) -> int:
+    """The same of one that is encrypted: base64 in base64."""
+    return _OVERHEAD + mail_size(parcel) * 11 // 8
+
+
 def _of_one(
     parcel: Parcel, head: Letterhead, blocks: Sequence[Block], files: Sequence[Attached] = ()
 ) -> bytes:
-    subject = f"Télédossier {parcel.external_id} – {parcel.procedure_title}"
+    # Nobody but its reader is to learn from it what somebody asked for.
+    subject = f"Télédossier {parcel.external_id}" + (
+        "" if head.certificates else f" – {parcel.procedure_title}"
+    )
     headers = [
         ("X-Aiguillage-Delivery", str(parcel.attempt.delivery)),
         ("X-Aiguillage-Sequence", str(parcel.sequence)),
@@ -129,8 +141,10 @@ def _mail(
     ]
     whole = ("Bonjour,", *blocks, _AUTOMATIC)
     text, html = as_text(whole), as_html(one_line(subject), whole)
-    to = address_list("To", head.recipients) + b"\r\n"
-    return to + written(every, text, html, files, name.hex, utf8=head.utf8)
+    said = entity(text, html, files, name.hex)
+    if head.certificates:
+        said = enveloped(said, head.certificates)
+    return address_list("To", head.recipients) + b"\r\n" + written(every, said, utf8=head.utf8)
 
 
 _LINKS = "Pièces à télécharger (chaque lien est personnel et valable pour une durée limitée) :"

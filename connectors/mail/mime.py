@@ -32,23 +32,18 @@ class Attached:
     content: bytes = field(repr=False)
 
 
-def written(
-    headers: Sequence[tuple[str, str]],
-    text: str,
-    html: str,
-    files: Sequence[Attached],
-    mark: str,
-    *,
-    utf8: bool = False,
-) -> bytes:
-    """`headers` in their order: a value is one line, or is made one. `mark`: letters and digits that make the borders
-    between parts, the same for the same mail. `utf8`: for a server that takes headers in UTF-8."""
+def written(headers: Sequence[tuple[str, str]], entity: bytes, *, utf8: bool = False) -> bytes:
+    """`headers` in their order: a value is one line, or is made one. `utf8`: for a server that takes headers in UTF-8.
+    `entity`: what the mail holds, with its own headers."""
     head = [header(name, value, utf8=utf8) for name, value in headers]
-    head.append(b"MIME-Version: 1.0")
+    return b"\r\n".join((*head, b"MIME-Version: 1.0", entity))
+
+
+def entity(text: str, html: str, files: Sequence[Attached], mark: str) -> bytes:
+    """A text with its HTML, and files. `mark`: letters and digits that make the borders between parts, the same for the
+    same mail."""
     alternative = _parts("alternative", f"=_a{mark}", [_text("plain", text), _text("html", html)])
-    if not files:
-        return b"\r\n".join((*head, alternative))
-    return b"\r\n".join((*head, _parts("mixed", f"=_m{mark}", [alternative, *map(_file, files)])))
+    return _parts("mixed", f"=_m{mark}", [alternative, *map(_file, files)]) if files else alternative
 
 
 def header(name: str, value: str, *, utf8: bool = False) -> bytes:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from connectors.fields import Reading
+from connectors.mail.envelope import Certificates, read_certificates
 from hub.domain.digests import Frequency
 from hub.domain.fields import Field, FieldKind
 from hub.domain.partner import Endpoint
@@ -57,6 +58,12 @@ FIELDS = (
         default="unit",
         fr="Un courriel pour chaque télédossier (unit), un par jour (daily) ou deux par jour (twice_daily).",
         en="A mail for each parcel (unit), one a day (daily) or two a day (twice_daily).",
+    ),
+    Field(
+        "certificates",
+        FieldKind.BLOCK,
+        fr="Certificats S/MIME (PEM, RSA) des lecteurs : chaque courriel est chiffré pour eux, jamais envoyé en clair.",
+        en="S/MIME certificates (PEM, RSA) of who reads the mails: each is encrypted to them, and never sent in clear.",
     ),
     Field(
         "host",
@@ -134,13 +141,15 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """`recipients` in the order of the setting: their places count from 1."""
+    """`recipients` in the order of the setting: their places count from 1. `certificates`: None where mails are not
+    encrypted."""
 
     server: Server
     sender: str
     recipients: tuple[str, ...]
     mode: str
     max_size: int
+    certificates: Certificates | None = None
 
 
 def read(endpoint: Endpoint, relay: Relay | None) -> tuple[Target, Sequence[str]]:
@@ -159,12 +168,30 @@ def read(endpoint: Endpoint, relay: Relay | None) -> tuple[Target, Sequence[str]
     if server.ca is not None and trust(server.ca) is None:
         reading.wrong("ca", "must be certificates in PEM")
     recipients = tuple(map(_with_ascii_domain, reading.texts("recipients")))
-    target = Target(server, sender, recipients, reading.text("mode"), reading.number("max_size"))
+    target = Target(
+        server,
+        sender,
+        recipients,
+        reading.text("mode"),
+        reading.number("max_size"),
+        _certificates(reading),
+    )
     if len({address.casefold() for address in target.recipients}) < len(target.recipients):
         reading.wrong("recipients", "must be different from each other")
     if target.mode == "attachments" and reading.text("frequency") != Frequency.UNIT:
         reading.wrong("mode", "must be reference or links where several parcels go in one mail")
     return target, reading.flaws
+
+
+def _certificates(reading: Reading) -> Certificates | None:
+    text = reading.block("certificates")
+    if text is None:
+        return None
+    try:
+        return read_certificates(text)
+    except ValueError as flaw:
+        reading.wrong("certificates", str(flaw))
+        return ()
 
 
 def _with_ascii_domain(address: str) -> str:

@@ -4,10 +4,13 @@ addresses, the server is told to forget it all."""
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import aiosmtplib
+from cryptography import x509
 
 from connectors.mail.connections import open_connection
+from connectors.mail.envelope import in_force
 from connectors.mail.judging import FAULTS, judge
 from connectors.mail.settings import Server, Target
 from connectors.trials.steps import Steps, certificate, reach
@@ -20,6 +23,8 @@ _OF_TLS = frozenset({"mail.certificate_invalid", "mail.tls_failed", "mail.tls_or
 async def try_out(target: Target, outgoing: Outgoing, limit: float) -> list[Step]:
     """`limit`: seconds to wait for a silent server, at each step."""
     steps = Steps(judge)
+    for place, one in enumerate(target.certificates or (), 1):
+        _reader(steps, place, one)
     server = target.server
     door = await reach(steps, outgoing, server.host, server.port, limit)
     if door is None:
@@ -44,6 +49,29 @@ async def try_out(target: Target, outgoing: Outgoing, limit: float) -> list[Step
         except FAULTS:
             smtp.close()
     return steps.noted
+
+
+def _reader(steps: Steps, place: int, certificate: x509.Certificate) -> None:
+    until = certificate.not_valid_after_utc
+    if in_force((certificate,), datetime.now(UTC).timestamp()):
+        steps.well(
+            "reader",
+            f"Les courriels sont chiffrés pour le certificat {place}, valable jusqu'au {until:%d/%m/%Y}.",
+            f"Mails are encrypted to certificate {place}, which is good until {until:%Y-%m-%d}.",
+        )
+    else:
+        steps.note(
+            "reader",
+            f"Le certificat {place} n'est pas en vigueur (fin le {until:%d/%m/%Y}) : rien n'est chiffré pour lui.",
+            f"Certificate {place} is not in force (its end: {until:%Y-%m-%d}): nothing is encrypted to it.",
+        )
+    left = (until - datetime.now(UTC)).days
+    if 0 <= left < 30:
+        steps.note(
+            "reader",
+            f"Le certificat {place} expire dans {left} jours : sans un autre, plus aucun courriel ne partira.",
+            f"Certificate {place} expires in {left} days: without another one, no mail will leave any more.",
+        )
 
 
 async def _login(steps: Steps, smtp: aiosmtplib.SMTP, server: Server) -> bool:

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from connectors.mail import connector
 from connectors.mail.letter import Letterhead, attached, digest, linked, referred
-from connectors.mail.mime import Attached, written
+from connectors.mail.mime import Attached, entity, written
 from demo.receivers.smtp import own_certificate
 from hub.domain.delivery import About, Deferred, Delivered, Refused
 from hub.domain.digests import Issue
@@ -182,10 +182,12 @@ def test_what_is_written_is_read_again_by_the_standard_library(
     file_name = "".join(sign for sign in name if sign.isprintable() and sign not in '"\\').strip() or "x"
     mail_bytes = written(
         [("Subject", subject), ("X-After", "here")],
-        plain,
-        f"<p>{len(plain)}</p>",
-        [Attached(file_name, "application/pdf", content), Attached("b.bin", "text/plain; x=y", b"z")],
-        "mark",
+        entity(
+            plain,
+            f"<p>{len(plain)}</p>",
+            [Attached(file_name, "application/pdf", content), Attached("b.bin", "text/plain; x=y", b"z")],
+            "mark",
+        ),
         utf8=utf8,
     )
     assert utf8 or mail_bytes.isascii()
@@ -206,7 +208,7 @@ def test_what_is_written_is_read_again_by_the_standard_library(
 @pytest.mark.parametrize("beginning", ["", "é "], ids=["ascii", "accented"])
 def test_an_encoded_word_is_shown_and_not_decoded(beginning: str, utf8: bool) -> None:
     word = beginning + "=?utf-8?q?=0D=0ABcc:_x@evil.test?="
-    mail = read(written([("Subject", word)], "x", "x", [], "m", utf8=utf8))
+    mail = read(written([("Subject", word)], entity("x", "x", [], "m"), utf8=utf8))
     assert str(mail["Subject"]).isprintable()
     assert "?utf-8?q?" in mail["Subject"]
 
@@ -214,7 +216,7 @@ def test_an_encoded_word_is_shown_and_not_decoded(beginning: str, utf8: bool) ->
 @pytest.mark.parametrize("size", [0, 1, 56, 57, 58, 76, 1000])
 def test_files_of_any_length_keep_their_last_byte(size: int) -> None:
     content = bytes(range(250)) * 4
-    mail = read(written([], "x", "x", [Attached("a", "image/png", content[:size])], "m"))
+    mail = read(written([], entity("x", "x", [Attached("a", "image/png", content[:size])], "m")))
     [part] = mail.iter_attachments()
     assert part.get_payload(decode=True) == content[:size]
 
