@@ -177,7 +177,7 @@ class _Visit:
         if self.target.mode == "reference":
             return referred(parcel, head)
         fits = sum(file.size for file in parcel.files) <= self.target.max_size
-        size = enveloped_size(parcel) if head.certificates else mail_size(parcel)
+        size = enveloped_size(parcel, head.certificates) if head.certificates else mail_size(parcel)
         if self.target.mode == "attachments" and fits and size <= _largest(self.line.smtp):
             contents = [b"".join([chunk async for chunk in file.open(0, None)]) for file in parcel.files]
             if sum(map(len, contents)) < _SMALL:

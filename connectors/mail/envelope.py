@@ -6,7 +6,6 @@ there is no way from here to a mail in clear. The keys are RSA's, as the library
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -16,12 +15,14 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.ciphers.algorithms import AES256
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.hazmat.primitives.serialization.pkcs7 import PKCS7EnvelopeBuilder, PKCS7Options
+from cryptography.x509.oid import NameOID, PublicKeyAlgorithmOID
+
+from connectors.mail.mime import base64_lines
 
 Certificates = tuple[x509.Certificate, ...]
 
 MOST = 20
 _LEAST_BITS = 2048
-_LINE = 76
 
 
 @lru_cache(maxsize=1024)
@@ -31,22 +32,33 @@ def read_certificates(text: str) -> Certificates:
         found = tuple(x509.load_pem_x509_certificates(text.encode()))
     except ValueError:
         raise ValueError("must be certificates in PEM") from None
+    # The library passes over what is no certificate: a reader left out by a slip, or a key that a setting would show.
+    if text.count("-----BEGIN") != len(found):
+        raise ValueError("must be certificates in PEM, each of them whole, and no keys")
     if len(found) > MOST:
         raise ValueError(f"must be {MOST} certificates at most")
     for one in found:
-        key = _public_key(one)
-        if not isinstance(key, RSAPublicKey) or key.key_size < _LEAST_BITS:
+        if not _is_strong(one):
             raise ValueError(f"must be certificates with an RSA key of {_LEAST_BITS} bits or more")
         if not _may_encrypt(one):
             raise ValueError("must be certificates that may encrypt keys, not only sign")
+    try:
+        enveloped(b"", found)
+    except Exception:
+        # Whatever else stands in the way is found here, not by the first parcel.
+        raise ValueError("must be certificates that can be encrypted to") from None
     return found
 
 
-def _public_key(certificate: x509.Certificate) -> object:
+def _is_strong(certificate: x509.Certificate) -> bool:
+    # A key for signatures alone (RSASSA-PSS) is RSA's too, and opens nothing.
+    if certificate.public_key_algorithm_oid != PublicKeyAlgorithmOID.RSAES_PKCS1_v1_5:
+        return False
     try:
-        return certificate.public_key()
-    except Exception:  # an algorithm that the library does not have
-        return None
+        key = certificate.public_key()
+    except Exception:  # the library raises several kinds
+        return False
+    return isinstance(key, RSAPublicKey) and key.key_size >= _LEAST_BITS
 
 
 def _may_encrypt(certificate: x509.Certificate) -> bool:
@@ -54,7 +66,7 @@ def _may_encrypt(certificate: x509.Certificate) -> bool:
         return certificate.extensions.get_extension_for_class(x509.KeyUsage).value.key_encipherment
     except x509.ExtensionNotFound:
         return True
-    except ValueError:
+    except Exception:  # extensions that nobody can read: the library raises several kinds
         return False
 
 
@@ -64,6 +76,22 @@ def in_force(certificates: Certificates, now: float) -> Certificates:
     return tuple(one for one in certificates if one.not_valid_before_utc <= at <= one.not_valid_after_utc)
 
 
+def addresses_in(certificate: x509.Certificate) -> tuple[str, ...]:
+    """Whose it says it is: in lower case, sorted; none, if it does not say, or not readably."""
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        told = names.get_values_for_type(x509.RFC822Name)
+    except Exception:  # it has none, or one that nobody can read
+        told = []
+    told += [str(one.value) for one in certificate.subject.get_attributes_for_oid(NameOID.EMAIL_ADDRESS)]
+    return tuple(sorted({one.casefold() for one in told}))
+
+
+def share_of(certificates: Certificates) -> int:
+    """At most how many bytes of an envelope say how these open it: names and keys stand in the certificates too."""
+    return sum(len(one.public_bytes(Encoding.DER)) for one in certificates)
+
+
 def enveloped(entity: bytes, certificates: Sequence[x509.Certificate]) -> bytes:
     """A MIME entity with its headers, as one that holds it: any of these certificates opens it. Other bytes each
     time."""
@@ -71,14 +99,14 @@ def enveloped(entity: bytes, certificates: Sequence[x509.Certificate]) -> bytes:
     for one in certificates:
         builder = builder.add_recipient(one)
     # Binary: line ends are right already, and must stay.
-    told = base64.b64encode(builder.encrypt(Encoding.DER, [PKCS7Options.Binary]))
+    told = builder.encrypt(Encoding.DER, [PKCS7Options.Binary])
     return b"\r\n".join(
         (
             b'Content-Type: application/pkcs7-mime; smime-type=enveloped-data; name="smime.p7m"',
             b"Content-Transfer-Encoding: base64",
             b'Content-Disposition: attachment; filename="smime.p7m"',
             b"",
-            *(told[at : at + _LINE] for at in range(0, len(told), _LINE)),
+            *base64_lines(told),
             b"",
         )
     )

@@ -14,7 +14,7 @@ from email.utils import formatdate
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
-from connectors.mail.envelope import Certificates, enveloped
+from connectors.mail.envelope import Certificates, enveloped, share_of
 from connectors.mail.looks import Block, Facts, Pieces, as_html, as_text
 from connectors.mail.mime import Attached, address_list, entity, one_line, written
 from connectors.parcels import harmless_name
@@ -102,9 +102,9 @@ def mail_size(parcel: Parcel) -> int:
     return _OVERHEAD + sum(file.size * 11 // 8 + 2048 for file in parcel.files)
 
 
-def enveloped_size(parcel: Parcel) -> int:
+def enveloped_size(parcel: Parcel, certificates: Certificates) -> int:
     """The same of one that is encrypted: base64 in base64."""
-    return _OVERHEAD + mail_size(parcel) * 11 // 8
+    return _OVERHEAD + (mail_size(parcel) + share_of(certificates)) * 11 // 8
 
 
 def _of_one(

@@ -18,6 +18,8 @@ _SHORT = 68
 _PIECE = 39
 """Bytes of a text in one encoded word: with the longest header's name, less than 76 signs in a line."""
 _LINE = 76
+_ENCODED = 57 * 1024
+"""Bytes that become whole lines."""
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9 _.()+-]{1,50}")
 _MEDIA_TYPE = re.compile(r"(application|audio|font|image|model|text|video)/[A-Za-z0-9!#$&^_.+-]{1,100}")
 
@@ -57,6 +59,13 @@ def header(name: str, value: str, *, utf8: bool = False) -> bytes:
 def address_list(name: str, addresses: Sequence[str]) -> bytes:
     """One address on each line, written as they are: they hold no space and no comma."""
     return f"{name}: ".encode() + ",\r\n ".join(addresses).encode()
+
+
+def base64_lines(content: bytes) -> Iterator[bytes]:
+    """Lines, several in one piece: each of its own would take more memory than all they say."""
+    for at in range(0, len(content), _ENCODED):
+        told = base64.b64encode(content[at : at + _ENCODED])
+        yield b"\r\n".join(told[line : line + _LINE] for line in range(0, len(told), _LINE))
 
 
 def one_line(text: str) -> str:
@@ -103,15 +112,13 @@ def _text(kind: str, text: str) -> bytes:
 
 def _file(file: Attached) -> bytes:
     kind = file.media_type if _MEDIA_TYPE.fullmatch(file.media_type) else "application/octet-stream"
-    told = base64.b64encode(file.content)
-    lines = [told[at : at + _LINE] for at in range(0, len(told), _LINE)]
     return b"\r\n".join(
         (
             f"Content-Type: {kind}".encode(),
             b"Content-Transfer-Encoding: base64",
             b"Content-Disposition: attachment" + _file_name(file.name),
             b"",
-            *lines,
+            *base64_lines(file.content),
             b"",
         )
     )

@@ -174,7 +174,7 @@ def read(endpoint: Endpoint, relay: Relay | None) -> tuple[Target, Sequence[str]
         recipients,
         reading.text("mode"),
         reading.number("max_size"),
-        _certificates(reading),
+        _certificates(reading, endpoint),
     )
     if len({address.casefold() for address in target.recipients}) < len(target.recipients):
         reading.wrong("recipients", "must be different from each other")
@@ -183,9 +183,12 @@ def read(endpoint: Endpoint, relay: Relay | None) -> tuple[Target, Sequence[str]
     return target, reading.flaws
 
 
-def _certificates(reading: Reading) -> Certificates | None:
+def _certificates(reading: Reading, endpoint: Endpoint) -> Certificates | None:
     text = reading.block("certificates")
     if text is None:
+        if "certificates" in endpoint.settings:
+            # The word with nothing behind it: whoever wrote it does not want mails in clear.
+            reading.wrong("certificates", "must be certificates in PEM")
         return None
     try:
         return read_certificates(text)

@@ -3,6 +3,7 @@ addresses, the server is told to forget it all."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -10,8 +11,9 @@ import aiosmtplib
 from cryptography import x509
 
 from connectors.mail.connections import open_connection
-from connectors.mail.envelope import in_force
+from connectors.mail.envelope import addresses_in, in_force
 from connectors.mail.judging import FAULTS, judge
+from connectors.mail.mime import one_line
 from connectors.mail.settings import Server, Target
 from connectors.trials.steps import Steps, certificate, reach
 from hub.domain.trials import Step
@@ -24,7 +26,7 @@ async def try_out(target: Target, outgoing: Outgoing, limit: float) -> list[Step
     """`limit`: seconds to wait for a silent server, at each step."""
     steps = Steps(judge)
     for place, one in enumerate(target.certificates or (), 1):
-        _reader(steps, place, one)
+        _reader(steps, place, one, target.recipients)
     server = target.server
     door = await reach(steps, outgoing, server.host, server.port, limit)
     if door is None:
@@ -51,7 +53,7 @@ async def try_out(target: Target, outgoing: Outgoing, limit: float) -> list[Step
     return steps.noted
 
 
-def _reader(steps: Steps, place: int, certificate: x509.Certificate) -> None:
+def _reader(steps: Steps, place: int, certificate: x509.Certificate, recipients: Sequence[str]) -> None:
     until = certificate.not_valid_after_utc
     if in_force((certificate,), datetime.now(UTC).timestamp()):
         steps.well(
@@ -71,6 +73,14 @@ def _reader(steps: Steps, place: int, certificate: x509.Certificate) -> None:
             "reader",
             f"Le certificat {place} expire dans {left} jours : sans un autre, plus aucun courriel ne partira.",
             f"Certificate {place} expires in {left} days: without another one, no mail will leave any more.",
+        )
+    named = addresses_in(certificate)
+    if named and not {address.casefold() for address in recipients}.intersection(named):
+        whose = one_line(", ".join(named))
+        steps.note(
+            "reader",
+            f"Le certificat {place} est celui de {whose}, qui n'est pas destinataire.",
+            f"Certificate {place} is that of {whose}, to whom no mail goes.",
         )
 
 

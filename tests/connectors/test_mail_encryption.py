@@ -22,8 +22,11 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
 from connectors.mail.delivering import MailConnector
+from connectors.mail.envelope import read_certificates
+from connectors.mail.letter import enveloped_size
 from hub.domain.delivery import About, Delivered, Refused
 from hub.domain.digests import Issue
+from hub.domain.identity import ParcelKind
 from hub.domain.partner import Endpoint
 from hub.domain.trials import StepState
 from tests.connectors.partners import (
@@ -40,6 +43,7 @@ from tests.connectors.partners import (
 LIMIT = 5.0
 TITLE = "Demande d'acte d'état civil"
 DAY = datetime.timedelta(days=1)
+WHOLE = "must be certificates in PEM, each of them whole, and no keys"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +71,13 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Makes:
         pytest.skip("no openssl here; run: make system")
 
     def make(
-        begins: float = -1, ends: float = 365, usage: str = "key_encipherment", bits: int = 2048
+        begins: float = -1,
+        ends: float = 365,
+        usage: str = "key_encipherment",
+        bits: int = 2048,
+        address: str | None = None,
     ) -> Reader:
-        """From and until so many days from the hub's today; no key of RSA with `bits` 0."""
+        """From and until so many days from the hub's today; no key of RSA with `bits` 0; of this address."""
         folder = tmp_path_factory.mktemp("reader")
         key = rsa.generate_private_key(65537, bits) if bits else ec.generate_private_key(ec.SECP256R1())
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Accueil")])
@@ -81,13 +89,15 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Makes:
             ),
             False,
         )  # fmt: skip
-        certificate = (
+        builder = (
             x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
             .not_valid_before(today + begins * DAY)
             .not_valid_after(today + ends * DAY)
             .add_extension(x509.KeyUsage(**{**usages, usage: True}), True)
-            .sign(key, hashes.SHA256())
         )
+        if address is not None:
+            builder = builder.add_extension(x509.SubjectAlternativeName([x509.RFC822Name(address)]), False)
+        certificate = builder.sign(key, hashes.SHA256())
         pem = certificate.public_bytes(serialization.Encoding.PEM)
         (folder / "certificate.pem").write_bytes(pem)
         form = serialization.PrivateFormat.PKCS8
@@ -116,7 +126,7 @@ async def town() -> AsyncIterator[MailTown]:
         yield town
 
 
-def to(town: MailTown, certificates: str, **settings: object) -> Endpoint:
+def to(town: MailTown, certificates: str | None, **settings: object) -> Endpoint:
     endpoint = town.endpoint
     return replace(endpoint, settings={**endpoint.settings, "certificates": certificates, **settings})
 
@@ -134,8 +144,12 @@ async def test_its_readers_open_it_whole_and_nobody_else_reads_a_word(
     parcel = some_parcel(some_file(0, "submission.json", b"{}"), some_file(1, "état.pdf", scan))
     endpoint = to(town, accueil.pem + other.pem)
     assert not channel.check(endpoint)
-    assert isinstance((await channel.deliver(endpoint, [parcel], LIMIT))[0], Delivered)
-    [mail] = town.mails
+    for _ in range(2):
+        assert isinstance((await channel.deliver(endpoint, [parcel], LIMIT))[0], Delivered)
+    first, mail = town.mails
+    assert first != mail
+    assert len(mail) <= enveloped_size(parcel, read_certificates(accueil.pem + other.pem))
+    assert accueil.opens(first).as_bytes() == accueil.opens(mail).as_bytes()
     outside = in_clear(mail)
     assert outside.get_content_type() == "application/pkcs7-mime"
     assert outside["Subject"] == f"Télédossier {parcel.external_id}"
@@ -200,24 +214,54 @@ async def test_once_all_certificates_have_run_out_nothing_leaves_in_clear(
 
 
 @pytest.mark.parametrize(
-    ("made", "must"),
+    ("made", "then", "must"),
     [
-        ({"bits": 1024}, "must be certificates with an RSA key of 2048 bits or more"),
-        ({"bits": 0}, "must be certificates with an RSA key of 2048 bits or more"),
-        ({"usage": "digital_signature"}, "must be certificates that may encrypt keys, not only sign"),
-        (None, "must be certificates in PEM"),
+        ({"bits": 1024}, "", "must be certificates with an RSA key of 2048 bits or more"),
+        ({"bits": 0}, "", "must be certificates with an RSA key of 2048 bits or more"),
+        ({"usage": "digital_signature"}, "", "must be certificates that may encrypt keys, not only sign"),
+        ({}, "-----BEGIN CERTIFICATE-----\nMII", WHOLE),
+        ({}, "-----BEGIN PRIVATE KEY-----\nTUlJ\n-----END PRIVATE KEY-----", WHOLE),
+        (None, "-----BEGIN CERTIFICATE-----\nx", "must be certificates in PEM"),
+        (None, "\ud800", "must be certificates in PEM"),
+        (None, "", "must be a text, not empty"),
+        (None, None, "must be certificates in PEM"),
     ],
-    ids=["short", "no-rsa", "only-signs", "no-certificate"],
+    ids=["short", "no-rsa", "only-signs", "cut", "key", "no-certificate", "no-text", "empty", "nothing"],
 )
 async def test_a_certificate_that_will_not_do_is_refused_at_import_and_at_delivery(
-    channel: MailConnector, town: MailTown, reader: Makes, made: dict[str, int] | None, must: str
+    channel: MailConnector,
+    town: MailTown,
+    reader: Makes,
+    made: dict[str, int] | None,
+    then: str | None,
+    must: str,
 ) -> None:
-    endpoint = to(town, "-----BEGIN CERTIFICATE-----\nx" if made is None else reader(**made).pem)
+    endpoint = to(town, then if made is None or then is None else reader(**made).pem + then)
     assert list(channel.check(endpoint)) == [f"certificates {must}"]
     assert await channel.deliver(endpoint, [some_parcel()], LIMIT) == [
         Refused("mail.settings", About.ENDPOINT)
     ]
     assert town.conversations == []
+
+
+async def test_a_notice_is_encrypted_where_its_settings_say_so(
+    channel: MailConnector, town: MailTown, accueil: Reader
+) -> None:
+    told = replace(some_parcel(some_file(0, "avis.txt", b"Rien ne part.")), kind=ParcelKind.NOTICE)
+    await channel.deliver(to(town, accueil.pem, mode="reference"), [told], LIMIT)
+    assert "Rien ne part." in plain_of(accueil.opens(town.mails[0]))
+
+
+async def test_a_trial_tells_whose_a_certificate_is_if_no_mail_goes_there(
+    channel: MailConnector, town: MailTown, reader: Makes
+) -> None:
+    age = (datetime.datetime.now(datetime.UTC) - datetime.datetime.fromtimestamp(NOW, datetime.UTC)) / DAY
+    own = town.endpoint.settings["recipients"]
+    assert isinstance(own, list)
+    pems = [reader(-1, age + 300, address=one).pem for one in (own[0].upper(), "autre@mairie.example")]
+    steps = await channel.try_out(to(town, "".join(pems)), LIMIT, False)
+    [noted] = [one for one in steps if one.name == "reader" and one.state is StepState.NOTED]
+    assert noted.fr == "Le certificat 2 est celui de autre@mairie.example, qui n'est pas destinataire."
 
 
 async def test_a_trial_tells_until_when_each_certificate_is_good(
