@@ -37,10 +37,10 @@ _ADDRESS = (
         FieldKind.BLOCK,
         required=True,
         must="must be OpenSSH public keys, fingerprints (SHA256:…) or known_hosts lines of this host, one a line",
-        fr="Clé publique du serveur au format OpenSSH, son empreinte (SHA256:…) ou ses lignes de known_hosts ; "
-        "plusieurs lignes pendant un changement de clé. Aucune autre clé n'est acceptée.",
-        en="The server's public key in OpenSSH's format, its fingerprint (SHA256:…) or its lines of known_hosts; "
-        "several lines while a key is changed. No other key is believed.",
+        fr="Clé publique du serveur au format OpenSSH, son empreinte (SHA256:…) ou ses lignes de known_hosts "
+        "(@cert-authority et @revoked compris) ; plusieurs lignes pendant un changement. Rien d'autre n'est accepté.",
+        en="The server's public key in OpenSSH's format, its fingerprint (SHA256:…) or its lines of known_hosts "
+        "(@cert-authority and @revoked too); several lines while it is changed. Nothing else is believed.",
     ),
     Field(
         "algorithms",
@@ -60,11 +60,68 @@ _ADDRESS = (
         en="The account's private key, in OpenSSH's format, without a passphrase.",
     ),
     Field(
+        "certificate",
+        FieldKind.BLOCK,
+        needs=("private_key",),
+        fr="Certificat OpenSSH de cette clé, signé par une autorité que le serveur reconnaît.",
+        en="OpenSSH certificate of that key, by an authority which the server believes.",
+    ),
+    Field(
         "password",
         FieldKind.TEXT,
         secret=True,
         fr="Mot de passe du compte, où il n'y a pas de clé privée.",
         en="The account's password, where there is no private key.",
+    ),
+)
+
+_JUMP = (
+    Field(
+        "jump_host",
+        FieldKind.HOST,
+        needs=("jump_username", "jump_host_key"),
+        fr="Serveur SSH de rebond, par lequel le serveur SFTP est atteint ; host est alors le nom vu de là.",
+        en="SSH server to jump through, from which the SFTP server is reached; host is then its name as seen there.",
+    ),
+    Field(
+        "jump_port",
+        FieldKind.NUMBER,
+        default=22,
+        least=1,
+        most=65535,
+        needs=("jump_host",),
+        fr="Port du serveur de rebond.",
+        en="Port of the server to jump through.",
+    ),
+    Field(
+        "jump_username",
+        FieldKind.TEXT,
+        needs=("jump_host",),
+        fr="Compte sur le serveur de rebond.",
+        en="Account on the server to jump through.",
+    ),
+    Field(
+        "jump_host_key",
+        FieldKind.BLOCK,
+        needs=("jump_host",),
+        fr="Clé publique du serveur de rebond, comme host_key.",
+        en="Public key of the server to jump through, as host_key.",
+    ),
+    Field(
+        "jump_private_key",
+        FieldKind.BLOCK,
+        secret=True,
+        needs=("jump_host",),
+        fr="Clé privée du compte de rebond, au format OpenSSH, sans phrase secrète.",
+        en="Private key of the account to jump through, in OpenSSH's format, without a passphrase.",
+    ),
+    Field(
+        "jump_password",
+        FieldKind.TEXT,
+        secret=True,
+        needs=("jump_host",),
+        fr="Mot de passe du compte de rebond, où il n'y a pas de clé privée.",
+        en="Password of the account to jump through, where there is no private key.",
     ),
 )
 
@@ -161,4 +218,4 @@ _WAY_BACK = (
     ),
 )
 
-FIELDS = (*_ADDRESS, *_PLACE, *_WAY_BACK)
+FIELDS = (*_ADDRESS, *_JUMP, *_PLACE, *_WAY_BACK)

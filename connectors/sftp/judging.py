@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from dataclasses import replace
 
 import asyncssh
 from asyncssh.packet import PacketDecodeError
@@ -24,6 +25,18 @@ class SizeDiffers(asyncssh.SFTPFailure):
         super().__init__("another size")
 
 
+class AtTheJump(OSError):
+    """The fault lies with the server that is jumped through."""
+
+    def __init__(self, fault: Exception) -> None:
+        super().__init__("at the jump")
+        self.fault = fault
+
+
+class ForwardingDenied(OSError):
+    """It lets us in, and not through."""
+
+
 def judge(fault: Exception) -> Deferred | Refused:
     """Its text is never looked at."""
     match fault:
@@ -31,6 +44,11 @@ def judge(fault: Exception) -> Deferred | Refused:
             return Deferred("sftp.timeout")
         case ForbiddenAddress():
             return Refused("sftp.address_forbidden", About.ENDPOINT)
+        case AtTheJump():
+            outcome = judge(fault.fault)
+            return replace(outcome, cause=outcome.cause.replace("sftp.", "sftp.jump_", 1))
+        case ForwardingDenied():
+            return Refused("sftp.jump_forwarding_denied", About.ENDPOINT)
         case ConnectionRefusedError():
             return Deferred("sftp.connection_refused")
         case socket.gaierror():

@@ -8,17 +8,18 @@ a session is others' business.
 from __future__ import annotations
 
 import asyncio
+import errno
 import stat
 from collections import OrderedDict
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
 import asyncssh
 
-from connectors.sftp.judging import ABSENT, FAULTS, is_answer
-from connectors.sftp.settings import HostKeys, Target
+from connectors.sftp.judging import ABSENT, FAULTS, AtTheJump, ForwardingDenied, is_answer
+from connectors.sftp.settings import Algorithms, Hop, HostKeys, Target
 from hub.domain.partner import Endpoint
 from hub.ports.connector import Outgoing
 
@@ -29,10 +30,13 @@ MOST_KEPT = 500
 HANDSHAKES = 50.0
 """Begun in a second, by one process: each takes some milliseconds of a core."""
 
+_SUDDEN = 2
+"""Attempts at a kind of key when connections break off."""
 _PROBE = 5.0
 _LEAVING = 1.0
 
 T = TypeVar("T")
+Family = tuple[str, ...]
 
 
 class Handshakes:
@@ -58,6 +62,7 @@ class Session:
     connection: asyncssh.SSHClientConnection
     sftp: asyncssh.SFTPClient
     limit: float
+    jump: asyncssh.SSHClientConnection | None = None
     links: bool = True
     _asked: int = 0
     _heard: float = 0.0
@@ -114,12 +119,16 @@ class Session:
         self._unwatch()
         self._left = True
         self.connection.abort()
+        if self.jump is not None:
+            self.jump.abort()
 
     def close(self) -> None:
         """Without waiting for its end."""
         self._unwatch()
         self._left = True
         self.connection.close()
+        if self.jump is not None:
+            self.jump.close()
 
     def _unwatch(self) -> None:
         if self._watch is not None:
@@ -132,7 +141,7 @@ class Session:
             async with asyncio.timeout(_LEAVING):
                 await self.connection.wait_closed()
                 return
-        self.connection.abort()
+        self.abort()
 
 
 @dataclass(slots=True)
@@ -191,25 +200,18 @@ class Sessions:
         await asyncio.gather(*(kept.session.leave() for kept in going))
 
     async def _open(self, endpoint: Endpoint, target: Target, limit: float) -> Session:
-        families = target.host_keys.families
+        families = target.server.host_keys.families
         known = self._families.get(id(endpoint))
         begin = known[1] if known is not None and known[0] is endpoint else 0
-        untrusted: Exception | None = None
-        for step in range(len(families)):
-            place = (begin + step) % len(families)
+
+        async def attempt(family: Family) -> Session:
             await self._handshakes.turn()
-            try:
-                session = await _connect(self._outgoing, target, families[place], limit)
-            except asyncssh.HostKeyNotVerifiable as fault:
-                untrusted = fault
-            except asyncssh.KeyExchangeFailed as fault:
-                untrusted = untrusted or fault
-            else:
-                if len(families) > 1:
-                    self._remember(endpoint, place)
-                return session
-        assert untrusted is not None
-        raise untrusted
+            return await _connect(self._outgoing, target, family, limit)
+
+        place, session = await _first_believed((*families[begin:], *families[:begin]), attempt)
+        if len(families) > 1:
+            self._remember(endpoint, (begin + place) % len(families))
+        return session
 
     def _remember(self, endpoint: Endpoint, place: int) -> None:
         if len(self._families) >= MOST_KEPT * 10:
@@ -229,21 +231,95 @@ async def _answers(session: Session, limit: float) -> bool:
     return True
 
 
-async def _connect(outgoing: Outgoing, target: Target, family: tuple[str, ...], limit: float) -> Session:
-    algorithms, keys = target.algorithms, target.host_keys
-    async with asyncio.timeout(limit):
-        door = await outgoing.connect(target.host, target.port, limit)
-        connection = await asyncssh.connect(
-            target.host,
-            target.port,
-            sock=door,
+async def _connect(outgoing: Outgoing, target: Target, family: Family, limit: float) -> Session:
+    jump = None if target.jump is None else await _jump(outgoing, target.jump, target.algorithms, limit)
+    try:
+        async with asyncio.timeout(limit):
+            connection = await _enter(outgoing, target.server, target.algorithms, family, limit, jump)
+            try:
+                # A file name in the directory that is no UTF-8 is no reason to stop.
+                sftp = await connection.start_sftp_client(path_errors="surrogateescape")
+            except BaseException:
+                connection.abort()
+                raise
+    except BaseException:
+        if jump is not None:
+            jump.abort()
+        raise
+    return Session(connection, sftp, limit, jump)
+
+
+async def _jump(
+    outgoing: Outgoing, server: Hop, algorithms: Algorithms, limit: float
+) -> asyncssh.SSHClientConnection:
+    """Raises AtTheJump."""
+
+    async def attempt(family: Family) -> asyncssh.SSHClientConnection:
+        async with asyncio.timeout(limit):
+            return await _enter(outgoing, server, algorithms, family, limit)
+
+    try:
+        return (await _first_believed(server.host_keys.families, attempt))[1]
+    except FAULTS as fault:
+        raise AtTheJump(fault) from None
+
+
+async def _first_believed(
+    families: Sequence[Family], attempt: Callable[[Family], Awaitable[T]]
+) -> tuple[int, T]:
+    """What the first attempt brings whose kind of key is believed, and its place. That a key was found and not believed
+    is told first, then a connection that broke off, then that there is no key of a kind."""
+    untrusted: Exception | None = None
+    broken: Exception | None = None
+    none_of_kind: Exception | None = None
+    for place, family in enumerate(families):
+        # Asked for a kind that it has not, a server may leave so quickly that nobody hears why; and any may break off.
+        for _ in range(_SUDDEN):
+            try:
+                return place, await attempt(family)
+            except asyncssh.HostKeyNotVerifiable as fault:
+                untrusted = fault
+            except asyncssh.KeyExchangeFailed as fault:
+                none_of_kind = fault
+            except (ConnectionResetError, asyncssh.ConnectionLost) as fault:
+                broken = fault
+                if len(families) > 1:
+                    continue
+            break
+    told = untrusted or broken or none_of_kind
+    assert told is not None
+    raise told
+
+
+async def _enter(
+    outgoing: Outgoing,
+    server: Hop,
+    algorithms: Algorithms,
+    family: Family,
+    limit: float,
+    jump: asyncssh.SSHClientConnection | None = None,
+) -> asyncssh.SSHClientConnection:
+    """Logged in, through the guard, or through `jump`: what stands behind that is its partner's own network."""
+    keys, key = server.host_keys, server.private_key
+    way = (
+        {"sock": await outgoing.connect(server.host, server.port, limit)}
+        if jump is None
+        else {"tunnel": jump}
+    )
+    try:
+        return await asyncssh.connect(
+            server.host,
+            server.port,
+            **way,
             client_factory=lambda: _Pinned(keys),
-            username=target.username,
-            known_hosts=(list(keys.keys), [], list(keys.revoked)),
+            username=server.username,
+            known_hosts=(list(keys.keys), list(keys.authorities), list(keys.revoked)),
             server_host_key_algs=family,
-            client_keys=[target.private_key] if target.private_key else None,
-            password=target.password,
-            preferred_auth=("publickey",) if target.private_key else ("password", "keyboard-interactive"),
+            client_keys=None
+            if key is None
+            else [key if server.certificate is None else (key, server.certificate)],
+            password=server.password,
+            preferred_auth=("publickey",) if key else ("password", "keyboard-interactive"),
             kex_algs=algorithms.exchange,
             encryption_algs=algorithms.ciphers,
             mac_algs=algorithms.macs,
@@ -256,13 +332,10 @@ async def _connect(outgoing: Outgoing, target: Target, family: tuple[str, ...], 
             gss_host=None,
             x509_trusted_certs=None,
         )
-        try:
-            # A file name in the directory that is no UTF-8 is no reason to stop.
-            sftp = await connection.start_sftp_client(path_errors="surrogateescape")
-        except BaseException:
-            connection.abort()
-            raise
-    return Session(connection, sftp, limit)
+    except asyncssh.ChannelOpenError as fault:
+        if fault.code == asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED:
+            raise ForwardingDenied from None
+        raise OSError(errno.EHOSTUNREACH, "behind the jump") from None
 
 
 class _Pinned(asyncssh.SSHClient):

@@ -15,7 +15,12 @@ import asyncssh
 from asyncssh.encryption import get_encryption_algs
 from asyncssh.kex import get_kex_algs
 from asyncssh.mac import get_mac_algs
-from asyncssh.public_key import get_public_key_algs
+from asyncssh.public_key import (
+    CERT_TYPE_USER,
+    SSHOpenSSHCertificate,
+    get_certificate_algs,
+    get_public_key_algs,
+)
 
 from connectors.fields import Reading
 from connectors.layouts import LAYOUTS, Layout, Origin
@@ -105,24 +110,37 @@ ALGORITHMS: Mapping[str, Algorithms] = {"modern": _MODERN, "legacy": _LEGACY}
 
 @dataclass(frozen=True, slots=True)
 class HostKeys:
-    """Which keys of a server are believed. `families`: the kinds to ask for, one handshake after the other until one
-    is believed."""
+    """Which keys of a server are believed, and which `authorities` may say so of others. `families`: the kinds to ask
+    for, one handshake after the other until one is believed."""
 
     keys: tuple[asyncssh.SSHKey, ...] = field(default=(), repr=False)
+    authorities: tuple[asyncssh.SSHKey, ...] = field(default=(), repr=False)
     revoked: tuple[asyncssh.SSHKey, ...] = field(default=(), repr=False)
     fingerprints: frozenset[str] = frozenset()
     families: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class Hop:
+    """A server of SSH, and who we are there."""
+
     host: str
     port: int
     username: str
     host_keys: HostKeys
-    algorithms: Algorithms
     private_key: asyncssh.SSHKey | None = field(repr=False)
+    certificate: asyncssh.SSHCertificate | None = field(repr=False)
+    """Of that key, by an authority which the server believes."""
     password: str | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """`jump`: through which the server is reached, where that is the only way."""
+
+    server: Hop
+    jump: Hop | None
+    algorithms: Algorithms
     directory: str
     make_directories: bool
     layout: Layout
@@ -159,9 +177,8 @@ def read(endpoint: Endpoint) -> tuple[Target | None, Sequence[str]]:
     """The target, or what is wrong: sentences that name a field and no value."""
     reading = Reading(endpoint, FIELDS)
     algorithms = ALGORITHMS.get(reading.text("algorithms"), _MODERN)
-    host, port = reading.text("host"), reading.number("port")
-    host_keys = _host_keys(reading, host, port, algorithms)
-    private_key = _private_key(reading, reading.secret("private_key"))
+    server = _hop(reading, "", algorithms)
+    jump = _hop(reading, "jump_", algorithms) if reading.given("jump_host") else None
     layout = reading.text("layout") if reading.text("layout") in LAYOUTS else "folder"
     directory = _directory(reading)
     marker = reading.text("end_marker") or None
@@ -172,16 +189,12 @@ def read(endpoint: Endpoint) -> tuple[Target | None, Sequence[str]]:
     for name in ("return_directory", "return_kept"):
         if "\0" in reading.text(name):
             reading.wrong(name, "must be a folder")
-    if reading.flaws or host_keys is None:
+    if reading.flaws or server is None:
         return None, reading.flaws
     target = Target(
-        host=host,
-        port=port,
-        username=reading.text("username"),
-        host_keys=host_keys,
+        server=server,
+        jump=jump,
         algorithms=algorithms,
-        private_key=private_key,
-        password=reading.secret("password"),
         directory=directory,
         make_directories=reading.flag("make_directories"),
         layout=LAYOUTS[layout],
@@ -209,8 +222,22 @@ def _directory(reading: Reading) -> str:
     return told
 
 
-def _host_keys(reading: Reading, host: str, port: int, algorithms: Algorithms) -> HostKeys | None:
-    text = reading.block("host_key")
+def _hop(reading: Reading, of: str, algorithms: Algorithms) -> Hop | None:
+    """`of`: what its fields' names begin with."""
+    host, port = reading.text(f"{of}host"), reading.number(f"{of}port")
+    host_keys = _host_keys(reading, f"{of}host_key", host, port, algorithms)
+    private_key = _private_key(reading, f"{of}private_key")
+    password = reading.secret(f"{of}password")
+    certificate = None if of else _certificate(reading, private_key)
+    if of and private_key is None and password is None:
+        reading.wrong(f"{of}private_key", f"is missing, and so is {of}password")
+    if host_keys is None:
+        return None
+    return Hop(host, port, reading.text(f"{of}username"), host_keys, private_key, certificate, password)
+
+
+def _host_keys(reading: Reading, name: str, host: str, port: int, algorithms: Algorithms) -> HostKeys | None:
+    text = reading.block(name)
     if text is None or not host:
         return None
     lines = [line.strip() for line in text.splitlines()]
@@ -223,24 +250,28 @@ def _host_keys(reading: Reading, host: str, port: int, algorithms: Algorithms) -
         known = asyncssh.import_known_hosts("\n".join(rest) + "\n") if rest else None
         matched = known.match(host, "", None if port == 22 else port) if known is not None else ([], [], [])
     except (asyncssh.KeyImportError, ValueError):
-        _wrong(reading, None)
-        return None
-    if matched[1]:
-        _wrong(reading, "must be keys of the server itself, not of an authority")
+        reading.wrong(name, _MUST)
         return None
     keys += matched[0]
-    if not keys and not fingerprints:
-        _wrong(reading, "must hold a line for this host and port" if rest else None)
+    authorities, revoked = matched[1], matched[2]
+    if not keys and not fingerprints and not authorities:
+        reading.wrong(name, "must hold a line for this host and port" if rest else _MUST)
         return None
-    families = _families(keys, algorithms, kinds_unknown=bool(fingerprints))
+    families = (
+        *((_certified(algorithms),) if authorities else ()),
+        *(_families(keys, algorithms, kinds_unknown=bool(fingerprints)) if keys or fingerprints else ()),
+    )
     if not families:
-        _wrong(reading, "must be a key of a kind that the chosen algorithms allow")
+        reading.wrong(name, "must be a key of a kind that the chosen algorithms allow")
         return None
-    return HostKeys(tuple(keys), tuple(matched[2]), frozenset(fingerprints), families)
+    return HostKeys(tuple(keys), tuple(authorities), tuple(revoked), frozenset(fingerprints), families)
 
 
-def _wrong(reading: Reading, sentence: str | None) -> None:
-    reading.wrong("host_key", sentence or next(one.must or "" for one in FIELDS if one.name == "host_key"))
+_MUST = next(one.must or "" for one in FIELDS if one.name == "host_key")
+
+
+def _certified(algorithms: Algorithms) -> tuple[str, ...]:
+    return _known([f"{one}-cert-v01@openssh.com" for one in algorithms.signatures], get_certificate_algs())
 
 
 def _families(
@@ -253,11 +284,31 @@ def _families(
     return (found,) if found else ()
 
 
-def _private_key(reading: Reading, text: str | None) -> asyncssh.SSHKey | None:
+def _private_key(reading: Reading, name: str) -> asyncssh.SSHKey | None:
+    text = reading.secret(name)
     if text is None:
         return None
     try:
         return asyncssh.import_private_key(text)
     except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError, ValueError):
-        reading.wrong("private_key", "must be an OpenSSH private key without a passphrase")
+        reading.wrong(name, "must be an OpenSSH private key without a passphrase")
         return None
+
+
+def _certificate(reading: Reading, key: asyncssh.SSHKey | None) -> asyncssh.SSHCertificate | None:
+    """Whether it is still in force is the server's to say."""
+    text = reading.block("certificate")
+    if text is None or key is None:
+        return None
+    try:
+        found = asyncssh.import_certificate(text)
+    except (asyncssh.KeyImportError, ValueError):
+        found = None
+    # The library has no public word for whose it is.
+    if not isinstance(found, SSHOpenSSHCertificate) or found._cert_type != CERT_TYPE_USER:
+        reading.wrong("certificate", "must be an OpenSSH certificate of a user")
+        return None
+    if found.key.public_data != key.public_data:
+        reading.wrong("certificate", "must be of private_key")
+        return None
+    return found

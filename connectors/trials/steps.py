@@ -49,6 +49,10 @@ WORDS: Mapping[str, tuple[str, str]] = {
         "la clé du serveur n'est pas celle attendue",
         "the server's key is not the expected one",
     ),
+    "jump_forwarding_denied": (
+        "le serveur de rebond ne laisse pas passer vers ce serveur",
+        "the server that is jumped through lets nobody through to this server",
+    ),
     "permission_denied": (
         "le compte, la clé ou le mot de passe est refusé",
         "the account, key or password is refused",
@@ -112,7 +116,8 @@ class Steps:
 
     def refused(self, name: str, cause: str, fr: str, en: str) -> None:
         reason = cause.partition(".")[2]
-        told = WORDS.get(reason, (f"refusé ({reason})", f"refused ({reason})"))
+        known = WORDS.get(reason) or WORDS.get(reason.removeprefix("jump_"))
+        told = known or (f"refusé ({reason})", f"refused ({reason})")
         self.wrong(name, f"{fr} : {told[0]}.", f"{en}: {told[1]}.", cause)
 
 

@@ -49,8 +49,9 @@ def _folders(subscriber: Subscriber, endpoint: Endpoint) -> frozenset[Hashable]:
     if endpoint.channel != "sftp":
         return frozenset()
     told = endpoint.settings
-    host = str(told.get("host")).casefold().rstrip(".")
-    account = (host, told.get("port", 22), told.get("username"))
+    # A name may be another server's behind another server that is jumped through.
+    hosts = [str(told.get(name)).casefold().rstrip(".") for name in ("host", "jump_host")]
+    account = (*hosts, told.get("port", 22), told.get("jump_port", 22), told.get("username"))
     folders = [str(told.get("directory", ".")).replace("{partner}", str(subscriber))]
     if told.get("return_directory") is not None:
         folders.append(str(told["return_directory"]))

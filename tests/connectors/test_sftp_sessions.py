@@ -177,7 +177,8 @@ async def test_weakened_algorithms_are_spoken_only_where_the_partner_s_settings_
     [
         ({"host_key": "ssh-ed25519 AAAA"}, "host_key"),
         ({"host_key": "other.example ssh-ed25519 " + line_of(fresh_key()).split()[1]}, "host_key"),
-        ({"host_key": f"@cert-authority 127.0.0.1 {line_of(fresh_key())}"}, "host_key"),
+        ({"host_key": f"@cert-authority elsewhere.test {line_of(fresh_key())}"}, "host_key"),
+        ({"jump_port": 22}, "jump_port"),
         ({"host_key": "SHA256:short"}, "host_key"),
         ({"algorithms": "weak"}, "algorithms"),
         ({"directory": "{nom}"}, "directory"),

@@ -47,9 +47,9 @@ from tests.unit.test_bounces import FAILED, report
 
 WORDS = f"{MARK}-answer"
 PROCEDURE = "recensementCitoyen"
-COMMUNES = ("74042", "74164", "74010", "74081", "74056", "74225", "74281")
-"""Of the seven town halls, in the order in which they are declared."""
-MUTUAL, OAUTH, NO_TOKEN, FOLDER, LOGIN, MAIL, BOX = range(7)
+COMMUNES = ("74042", "74164", "74010", "74081", "74056", "74225", "74281", "74208")
+"""Of the eight town halls, in the order in which they are declared."""
+MUTUAL, OAUTH, NO_TOKEN, FOLDER, LOGIN, MAIL, BOX, JUMP = range(8)
 DESK = "13000918600011-PSL"
 
 
@@ -189,6 +189,18 @@ def _told(towns: Towns, ca: str, certificate: str, key: str) -> list[dict[str, A
             {"username": f"{PLAIN}-user", "password": f"{PLAIN}-mail"},
         ),
         (Endpoint("mailbox", {}), {}, {}),
+        (
+            towns.login.endpoint,
+            {
+                f"jump_{name}": towns.login.endpoint.settings[name]
+                for name in ("host", "port", "username", "host_key")
+            },
+            {
+                "password": f"{MARK}-password",
+                "jump_private_key": towns.login.endpoint.secrets["private_key"],
+                "jump_password": f"{MARK}-password",
+            },
+        ),
         (towns.desk.endpoint, {}, {"secret": signing_key("desk")}),
     ]
     told: list[dict[str, Any]] = []
@@ -252,7 +264,7 @@ async def test_no_secret_and_nothing_that_partners_say_lies_in_clear(
             for number, commune in enumerate(COMMUNES, 1):
                 await post(session, hub.url, submission(number, PROCEDURE, commune))
             await _until(lambda: _states(hub, watching), {MUTUAL, FOLDER, LOGIN, MAIL}, "delivered")
-            await _until(lambda: _states(hub, watching), {OAUTH, NO_TOKEN}, "parked")
+            await _until(lambda: _states(hub, watching), {OAUTH, NO_TOKEN, JUMP}, "parked")
             await _left_in_a_folder(world, tmp_path / "folder" / "retours")
             await _comes_back(door, towns.mail)
             await _until(lambda: _states(hub, watching), {MAIL}, "parked")
