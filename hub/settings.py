@@ -62,8 +62,11 @@ class Settings(BaseSettings):
     )
     deposits_partitions: int = Field(4, ge=1, le=1_000, description="Of each sender's topic.")
 
-    # The key that wraps every submission's key: from the environment (base64, 32 bytes), or a file.
+    # The key that wraps every submission's key: from the environment (base64, 32 bytes), a program, or a file.
     key: SecretStr | None = None
+    key_command: str | None = Field(
+        None, description="A program and its arguments, which writes what a key file holds: it may ask a KMS."
+    )
     key_file: Path | None = Field(None, description="Default: `folder`/hub.key, made at the first start.")
 
     # Where attachments lie. None: in `folder`. Else an S3 bucket: s3://bucket/prefix.

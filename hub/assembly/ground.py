@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from hub.adapters.keys.command import keys_of
 from hub.adapters.keys.file import KeyFile
 from hub.adapters.keys.local import LocalKeyring
 from hub.adapters.postgres.alarms import PostgresAlarms
@@ -161,7 +162,8 @@ class Ground:
     @property
     def rotation(self) -> RotationRoom:
         given = self.settings.key_file
-        file = None if self.settings.key is not None else KeyFile(given or _own_key(self.settings))
+        lies_elsewhere = self.settings.key is not None or self.settings.key_command is not None
+        file = None if lies_elsewhere else KeyFile(given or _own_key(self.settings))
         return RotationRoom(
             self.keyring,
             PostgresWrappedKeys(self.database),
@@ -228,16 +230,29 @@ def _wish_items(subscriptions: Iterable[Subscription], successions: Iterable[Suc
 
 
 def given_keyring(settings: Settings) -> Keyring | None:
-    """The one that the settings name; None: the folder's own. Raises SettingsError."""
+    """The one that the settings name; None: the folder's own. It may take as long as the operator's program. Raises
+    SettingsError."""
+    told = {
+        "HUB_KEY": settings.key,
+        "HUB_KEY_COMMAND": settings.key_command,
+        "HUB_KEY_FILE": settings.key_file,
+    }
+    if len(given := [name for name, value in told.items() if value is not None]) > 1:
+        raise SettingsError(f"only one of {' and '.join(given)} may be set")
     if settings.key is not None:
         return LocalKeyring.from_base64(settings.key.get_secret_value())
+    if settings.key_command is not None:
+        try:
+            return LocalKeyring.of(keys_of(settings.key_command))
+        except SettingsError as error:
+            raise SettingsError(f"HUB_KEY_COMMAND: {error}") from None
     if settings.key_file is not None:
         return LocalKeyring.from_file(settings.key_file, create=False)
     return None
 
 
 async def _keyring(settings: Settings, database: Database) -> Keyring:
-    given = given_keyring(settings)
+    given = await asyncio.to_thread(given_keyring, settings)
     if given is not None:
         return given
     path = _own_key(settings)

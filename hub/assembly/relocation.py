@@ -194,8 +194,8 @@ def _against_key(base: Ground, there: Settings) -> list[str]:
         given = given_keyring(there)
         if given is None:
             return [
-                "the settings of the hub there name no key: set HUB_KEY, or HUB_KEY_FILE to a copy of"
-                f" {base.settings.folder / 'hub.key'}"
+                "the settings of the hub there name no key: set HUB_KEY or HUB_KEY_COMMAND, or HUB_KEY_FILE to a"
+                f" copy of {base.settings.folder / 'hub.key'}"
             ]
         given.unwrap(base.keyring.fresh().wrapped)
         if not set(base.keyring.ids) <= set(given.ids):

@@ -91,9 +91,16 @@ def forget(
         number = await ground.rotation.forget(at_once=at_once)
         if not number:
             say("there is one key, and nothing to forget")
-        elif ground.settings.key is not None:
-            say("nothing needs the older keys any more: take them out of HUB_KEY, for every process")
+        elif (kept := _kept_by_operator(ground)) is not None:
+            say(f"nothing needs the older keys any more: take them out of {kept}, for every process")
         else:
             say(f"{number} forgotten" if number > 1 else "the older key is forgotten")
 
     on_ground(work)
+
+
+def _kept_by_operator(ground: assembly.Ground) -> str | None:
+    """Where keys stand that no command of ours can change."""
+    if ground.settings.key is not None:
+        return "HUB_KEY"
+    return None if ground.settings.key_command is None else "what HUB_KEY_COMMAND says"

@@ -78,8 +78,8 @@ class RotationRoom:
             newest = self._keyring.ids[0]
             if len(self._keyring.ids) == 1 and self._place is None:
                 raise SettingsError(
-                    "the hub's key comes from HUB_KEY: put a new one behind it, parted by a blank, for every process;"
-                    " then before it; then rotate"
+                    "the hub's key comes from HUB_KEY or HUB_KEY_COMMAND: put a new one behind it, parted by a blank,"
+                    " for every process; then before it; then rotate"
                 )
             await self._kept.begin(newest)
             return await self._walk(newest, told)

@@ -60,7 +60,10 @@ class LocalKeyring:
     @classmethod
     def from_base64(cls, text: str) -> LocalKeyring:
         """The keys as 32 bytes in base64 each, the newest first. Raises SettingsError, which does not quote them."""
-        keys = read_keys(text)
+        return cls.of(read_keys(text))
+
+    @classmethod
+    def of(cls, keys: HubKeys) -> LocalKeyring:
         keyring = cls(*keys.used)
         keyring._take(keys)
         return keyring
@@ -73,9 +76,7 @@ class LocalKeyring:
         if create:
             file.make()
         look = file.look()
-        keys = file.read()
-        keyring = cls(*keys.used)
-        keyring._take(keys)
+        keyring = cls.of(file.read())
         keyring._file, keyring._look, keyring._looked = file, look, time.monotonic()
         return keyring
 
