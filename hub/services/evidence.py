@@ -10,20 +10,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
+import structlog
+
 from hub.domain.delivery import Attempt
 from hub.domain.errors import MissingKey, Tampered, UnknownKey
 from hub.ports.evidence import Evidence, SealedAnswer
 from hub.ports.keyring import Keyring
 
+log = structlog.get_logger()
+
 
 def seal_answer(keyring: Keyring, wrapped_key: bytes, attempt: Attempt, answer: bytes | None) -> bytes | None:
-    """As it may be stored. None where nothing was said, or where no key is there to seal it under: what came of the
-    attempt must be written all the same."""
+    """As it may be stored. None where nothing was said, or where it cannot be sealed, for whatever reason: what came of
+    the attempt must be written all the same."""
     if not answer or not wrapped_key:
         return None
     try:
         return keyring.seal(keyring.unwrap(wrapped_key), answer, _said_to(attempt))
     except (MissingKey, Tampered, UnknownKey):
+        return None
+    except Exception as error:  # our own fault: without this, an outcome would be lost for an answer
+        log.error("answer.unsealed", delivery=str(attempt.delivery), error=type(error).__name__)
         return None
 
 

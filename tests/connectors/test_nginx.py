@@ -5,8 +5,9 @@ One server for this file."""
 from __future__ import annotations
 
 import asyncio
+import json
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
@@ -14,11 +15,13 @@ import pytest
 import uvloop
 from standardwebhooks.webhooks import Webhook
 
-from connectors.webhook import AT_ONCE, connector
+from connectors.webhook import AT_ONCE
+from connectors.webhook.delivering import WebhookConnector
 from hub.adapters.system.outgoing import GuardedOutgoing
 from hub.domain.addresses import read_networks
 from hub.domain.delivery import About, Deferred, Delivered, Refused
 from hub.domain.partner import Endpoint
+from hub.domain.trials import Step, StepState
 from hub.ports.connector import Connector
 from tests.connectors.nginx import ABSENT, NGINX, Nginx, look_up, running_nginx
 from tests.connectors.partners import SECRET, some_file, some_parcel, surroundings
@@ -42,9 +45,9 @@ def nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nginx]:
 
 
 @pytest.fixture
-async def webhook() -> AsyncIterator[Connector]:
+async def webhook() -> AsyncIterator[WebhookConnector]:
     guard = GuardedOutgoing(read_networks("127.0.0.1"), look_up)
-    made = connector(replace(surroundings(time.time()), outgoing=guard))
+    made = WebhookConnector(replace(surroundings(time.time()), outgoing=guard))
     assert isinstance(asyncio.get_running_loop(), uvloop.Loop)
     yield made
     await made.close()
@@ -147,6 +150,39 @@ async def test_each_partner_gets_the_certificate_meant_for_it(nginx: Nginx, webh
     for name, parcel in parcels.items():
         (seen,) = await nginx.seen(parcel.attempt.delivery)
         assert seen["client"] == f"CN={name}"
+
+
+# --- trials -------------------------------------------------------------------------------------------
+
+
+def _wrong(trial: Sequence[Step]) -> list[tuple[str, str | None]]:
+    return [(one.name, one.cause) for one in trial if one.state is StepState.WRONG]
+
+
+async def test_a_trial_sends_a_signed_ping_that_an_independent_verifier_believes(
+    nginx: Nginx, webhook: WebhookConnector
+) -> None:
+    before = len((nginx.folder / "seen.log").read_text().splitlines())
+    endpoint = nginx.showing(nginx.clients.sign("hub-on-trial"))
+    steps = await webhook.try_out(endpoint, LIMIT, True)
+    assert _wrong(steps) == []
+    assert {"encryption", "ping"} <= {one.name for one in steps if one.state is StepState.WELL}
+    await nginx.count("CN=hub-on-trial", 1)
+    (seen,) = map(json.loads, (nginx.folder / "seen.log").read_text().splitlines()[before:])
+    assert Webhook(SECRET).verify(seen["body"], seen)["type"] == "ping"
+
+
+async def test_a_trial_says_which_certificate_does_not_hold_and_sends_nothing(
+    nginx: Nginx, webhook: WebhookConnector
+) -> None:
+    before = (nginx.folder / "seen.log").read_text()
+    for endpoint in (_without(nginx.at(nginx.port), "ca"), nginx.at(nginx.expired)):
+        steps = await webhook.try_out(endpoint, LIMIT, True)
+        assert _wrong(steps) == [("encryption", "webhook.certificate_invalid")]
+    assert (nginx.folder / "seen.log").read_text() == before
+    steps = await webhook.try_out(nginx.at(nginx.mutual), LIMIT, True)
+    assert _wrong(steps) == [("ping", "webhook.http_400")]
+    assert "certificat de la plateforme" in steps[-1].fr
 
 
 # --- what nginx answers by itself ---------------------------------------------------------------------

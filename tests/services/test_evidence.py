@@ -9,15 +9,16 @@ from unittest.mock import patch
 from uuid import UUID
 
 import pytest
+from structlog.testing import capture_logs
 from typer.testing import CliRunner
 
 from hub.adapters.keys.local import LocalKeyring
 from hub.adapters.postgres.evidence import PostgresEvidence
 from hub.adapters.postgres.lanes import PostgresLanes
 from hub.cli import app
-from hub.domain.delivery import About, Deferred, Delivered, Outcome
+from hub.domain.delivery import About, Attempt, Deferred, Delivered, Outcome
 from hub.ports.connector import Parcel
-from hub.services.evidence import EvidenceRoom
+from hub.services.evidence import EvidenceRoom, seal_answer
 from hub.telemetry import logs
 from tests.conftest import apart
 from tests.services.http_world import World, offer, open_world
@@ -87,6 +88,16 @@ async def test_what_was_answered_is_sealed_in_the_line_of_its_attempt_and_nowher
         assert [one.text for one in await room.answers(delivery, "agent", 10)] == [None], "gone with its key"
         assert await room.answers(UUID(int=0), "agent", 10) == []
         await lanes.close()
+
+
+def test_an_answer_that_cannot_be_sealed_costs_no_outcome() -> None:
+    keyring = LocalKeyring(bytes(range(32)))
+    attempt, key = Attempt(UUID(int=1), 1, 1), keyring.fresh().wrapped
+    with patch.object(LocalKeyring, "seal", side_effect=ZeroDivisionError(SAID)), capture_logs() as lines:
+        assert seal_answer(keyring, key, attempt, SAID) is None
+    assert [(line["event"], line["error"]) for line in lines] == [("answer.unsealed", "ZeroDivisionError")]
+    assert seal_answer(keyring, key, attempt, SAID) is not None
+    assert seal_answer(keyring, b"damaged", attempt, SAID) is None
 
 
 def test_the_command_shows_what_was_answered_and_gives_the_terminal_no_orders(

@@ -12,13 +12,14 @@ from uuid import UUID
 import pytest
 import pytest_asyncio
 
-from connectors import mail
+from connectors.mail.delivering import MailConnector
 from hub.adapters.keys.local import LocalKeyring
 from hub.adapters.postgres.bounces import PostgresBounces
 from hub.adapters.postgres.database import Database
 from hub.adapters.postgres.lanes import PostgresLanes
 from hub.domain.delivery import Delivered
 from hub.domain.partner import Endpoint
+from hub.domain.trials import StepState
 from hub.entrypoints.lmtp import bounce_door
 from hub.ports.connector import Connector
 from hub.ports.lanes import Page
@@ -41,9 +42,9 @@ def server() -> Iterator[Postfix]:
 
 
 @pytest_asyncio.fixture
-async def channel(server: Postfix) -> AsyncIterator[Connector]:
+async def channel(server: Postfix) -> AsyncIterator[MailConnector]:
     server.empty()
-    made = mail.connector(replace(surroundings(), returns=RETURNS.address, mailbox="https://hub.test/boite"))
+    made = MailConnector(replace(surroundings(), returns=RETURNS.address, mailbox="https://hub.test/boite"))
     yield made
     await made.close()
 
@@ -118,6 +119,21 @@ async def test_one_address_that_accepts_is_enough_and_each_has_a_return_address_
     assert len(senders) == 2
     found = {RETURNS.read(sender) for sender in senders}
     assert {one.place for one in found if one is not None} == {1, 3}
+
+
+async def test_a_trial_asks_for_each_address_and_no_mail_arrives(
+    server: Postfix, channel: MailConnector
+) -> None:
+    steps = await channel.try_out(endpoint(server, "accueil", "refuse"), LIMIT, False)
+    told = [(one.name, one.state, one.cause) for one in steps]
+    assert ("encryption", StepState.WELL, None) in told
+    assert [one for one in told if one[0] == "address"] == [
+        ("address", StepState.WELL, None),
+        ("address", StepState.WRONG, "mail.mailbox_refused"),
+    ]
+    [outcome] = await channel.deliver(endpoint(server, "accueil"), [some_parcel()], LIMIT)
+    assert isinstance(outcome, Delivered)
+    assert len(await arrived(server, 1)) == 1, "of the trial there is none"
 
 
 # --- what comes back ----------------------------------------------------------------------------------
