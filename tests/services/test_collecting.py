@@ -24,7 +24,7 @@ from hub.adapters.keys.local import LocalKeyring
 from hub.adapters.postgres.partners import PostgresPartners
 from hub.adapters.postgres.return_folders import PostgresReturnFolders
 from hub.domain.partner import Endpoint, Partner
-from hub.ports.returns import Acknowledgement, NamedDelivery, Returns
+from hub.ports.returns import Acknowledgement, DocumentAway, NamedDelivery, Returns
 from hub.services.collecting import CollectingRoom, CollectPace, meant
 from hub.services.endpoints import EndpointRoom
 from tests.conformance.samples import execute, rows
@@ -234,6 +234,33 @@ async def test_a_document_that_is_not_there_yet_is_waited_for(town: Town) -> Non
     await town.look()
     assert len(await town.events(delivery)) == 1
     assert town.there() == []
+
+
+class Cutting(Dying):
+    """Breaks off in the middle of each document."""
+
+    async def read(self, *given: Any, **named: Any) -> AsyncIterator[bytes]:
+        yield PAPER[:1000]
+        raise DocumentAway("sftp.disconnected")
+
+    async def done(self, *given: Any) -> Any:
+        return await self._returns.done(*given)
+
+
+async def test_a_document_that_breaks_off_leaves_nothing_behind_and_holds_up_no_other_file(
+    town: Town,
+) -> None:
+    _, delivery = await town.dossier()
+    _lay(town, "a.pdf", PAPER)
+    town.leave("a.xml", _returning(delivery, "a.pdf"))
+    town.leave("b.xml", f"<remise>{delivery}</remise><message>Bonjour</message>", 1_700_000_009)
+    before = set(town.world.folder.rglob("*"))
+    await town.look(town.over(Cutting(town.sftp)))
+    assert [one["message"] for one in await town.events(delivery)] == ["Bonjour"]
+    assert town.there() == ["a.pdf", "a.xml"]
+    assert {one for one in set(town.world.folder.rglob("*")) - before if one.is_file()} == set()
+    await town.look()
+    assert await _file(town, (await town.events(delivery))[1]) == PAPER
 
 
 @pytest.mark.parametrize(
