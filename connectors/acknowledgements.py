@@ -17,9 +17,9 @@ Name spaces are not looked at: partners' software differs in them.
 
 from __future__ import annotations
 
-import mimetypes
 import re
 from collections.abc import Iterator, Mapping
+from mimetypes import MimeTypes
 from uuid import UUID
 from xml.etree.ElementTree import Element, ParseError
 
@@ -49,6 +49,8 @@ WORDS: Mapping[str, CaseStatus] = {
 }
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+# Python's own table, without what a machine adds: read on another one, the same file must say the same.
+_TYPES = MimeTypes()
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SIZE = re.compile(r"[0-9]{1,12}")
 _LONGEST = 100
@@ -143,7 +145,7 @@ def _document(name: str | None, size: str | None, digest: str | None) -> Returne
         raise Unreadable("document_size")
     if digest and not _SHA256.fullmatch(digest.lower()):
         raise Unreadable("document_digest")
-    media_type = mimetypes.guess_type(name, strict=True)[0] or "application/octet-stream"
+    media_type = _TYPES.guess_type(name)[0] or "application/octet-stream"
     return ReturnedFile(name, media_type, int(size) if size else None, digest.lower() if digest else None)
 
 
