@@ -7,11 +7,17 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
+from aiohttp import web
+
 # A word for each place, so that a find says which place it came from.
 PLACES = ("firstname", "lastname", "email", "phone", "content", "contentkey", "filename", "filebytes")
 MARK = "Zqxjkv-Pérégrin"
 PLAIN = "Zqxjkv"
 """Where only ASCII may stand; a find of it counts as well."""
+
+
+WORDS = f"{MARK}-answer"
+"""What partners' servers say."""
 
 
 def value_of(place: str) -> str:
@@ -21,6 +27,12 @@ def value_of(place: str) -> str:
 def signing_key(name: str, length: int = 32, kind: str = "whsec_") -> str:
     """A secret of Standard Webhooks that is a mark."""
     return kind + base64.b64encode(f"{PLAIN}-webhook-{name}".encode().ljust(length, b".")[:length]).decode()
+
+
+def answer(status: int) -> web.Response:
+    return web.Response(
+        status=status, text=WORDS, headers={"X-Answer": f"{PLAIN}-answer"}, reason=f"{PLAIN}-reason"
+    )
 
 
 def _marks(place: str) -> tuple[bytes, ...]:

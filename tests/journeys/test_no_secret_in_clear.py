@@ -40,12 +40,21 @@ from tests.connectors.partners import (
 )
 from tests.connectors.test_bounce_door import client
 from tests.journeys.children import hub as command
-from tests.journeys.marks import MARK, PLAIN, finds, lines_of, nothing_in_files, signing_key, value_of
+from tests.journeys.marks import (
+    MARK,
+    PLAIN,
+    WORDS,
+    answer,
+    finds,
+    lines_of,
+    nothing_in_files,
+    signing_key,
+    value_of,
+)
 from tests.journeys.world import Stage, post, stage, submission
 from tests.ports import free_port
 from tests.unit.test_bounces import FAILED, report
 
-WORDS = f"{MARK}-answer"
 PROCEDURE = "recensementCitoyen"
 COMMUNES = ("74042", "74164", "74010", "74081", "74056", "74225", "74281", "74208")
 """Of the eight town halls, in the order in which they are declared."""
@@ -127,21 +136,15 @@ async def _towns(folder: Path) -> AsyncIterator[Towns]:
             ),
             await stack.enter_async_context(webhook_town()),
         )
-        towns.mutual.answers = [_answer(200)]
-        towns.oauth.answers = [_answer(401) for _ in range(20)]
-        towns.desk.answers = [_answer(500)]
+        towns.mutual.answers = [answer(200)]
+        towns.oauth.answers = [answer(401) for _ in range(20)]
+        towns.desk.answers = [answer(500)]
         certificate, key = (file.read_text() for file in ours.sign("client"))
         towns.told = _told(towns, ours.file.read_text(), certificate, key)
         secrets = [secret for partner in towns.told for secret in partner.get("secrets", {}).values()]
         towns.keys = tuple(line for secret in secrets if "PRIVATE" in secret for line in lines_of(secret))
         assert len(towns.keys) >= 5
         yield towns
-
-
-def _answer(status: int) -> web.Response:
-    return web.Response(
-        status=status, text=WORDS, headers={"X-Answer": f"{PLAIN}-answer"}, reason=f"{PLAIN}-reason"
-    )
 
 
 def _told(towns: Towns, ca: str, certificate: str, key: str) -> list[dict[str, Any]]:

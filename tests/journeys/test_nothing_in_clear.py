@@ -19,7 +19,6 @@ from typing import Any
 import aiohttp
 import asyncssh
 import pytest
-from aiohttp import web
 
 from demo.hub import Hub
 from demo.receivers.smtp import own_certificate
@@ -28,11 +27,20 @@ from tests.connectors import partners
 from tests.connectors.partners import MailTown, SftpTown, WebhookTown, mail_town, sftp_town, webhook_town
 from tests.journeys.children import Told
 from tests.journeys.children import hub as command
-from tests.journeys.marks import MARK, PLACES, PLAIN, finds, nothing_in_files, signing_key, value_of
+from tests.journeys.marks import (
+    MARK,
+    PLACES,
+    PLAIN,
+    WORDS,
+    answer,
+    finds,
+    nothing_in_files,
+    signing_key,
+    value_of,
+)
 from tests.journeys.world import Stage, at_rest, post, stage
 
 KEY = signing_key("signing-key")
-WORDS = f"{MARK}-answer"
 SUBMISSIONS = 7
 
 
@@ -111,17 +119,11 @@ async def _towns(folder: Path) -> AsyncIterator[Towns]:
         mail_town("starttls", context, ca, password=f"{PLAIN}-mail") as mail,
         mail_town("starttls", context, ca, password=f"{PLAIN}-mail") as bad_mail,
     ):
-        hook.answers = [_answer(200), _answer(200)]
-        bad_hook.answers = [_answer(422) for _ in range(20)]
+        hook.answers = [answer(200), answer(200)]
+        bad_hook.answers = [answer(422) for _ in range(20)]
         bad_inbox.fault = asyncssh.SFTPFailure(WORDS)
         bad_mail.refusals = {"accueil@mairie.test": f"550 {PLAIN}-answer"}
         yield Towns(hook, bad_hook, inbox, bad_inbox, mail, bad_mail)
-
-
-def _answer(status: int) -> web.Response:
-    return web.Response(
-        status=status, text=WORDS, headers={"X-Answer": f"{PLAIN}-answer"}, reason=f"{PLAIN}-reason"
-    )
 
 
 COMMUNES = ("74042", "74164", "74010", "74081", "74056", "74225", "74281")
