@@ -212,19 +212,27 @@ async def test_a_digest_whose_worker_was_killed_after_the_server_s_yes_is_the_sa
 ) -> None:
     daily = {"frequency": "daily"}
     await put(store, server, [1, 2], "accueil", **daily)
+    # They came before the slot that has begun last; what comes now, after it.
+    await rows(store, "UPDATE delivery SET due_at = due_at - interval '2 days'")
     dying = Killed(store)
-    async with serving(channel, dying, ahead=DAY):
+    async with serving(channel, dying):
         await asyncio.wait_for(dying.reached.wait(), 20)
     await put(store, server, [3, 4], "accueil", **daily)
-    async with serving(channel, PostgresLanes(store), "berta", ahead=DAY):
-        await until(all_are(store, "delivered", "delivered", "planned", "planned"))
+
+    async def rests() -> bool:
+        return bool(await rows(store, "SELECT FROM lane WHERE rests_until > clock_timestamp()"))
+
+    async with serving(channel, PostgresLanes(store), "berta"):
+        await until(rests)
+    assert await states(store) == ["delivered", "delivered", "planned", "planned"]
     first, second = await arrived(server, 2)
     assert first["Message-ID"] == second["Message-ID"]
     assert plain_of(first) == plain_of(second)
     assert [f"dossier-{number}" in plain_of(first) for number in (1, 2, 3, 4)] == [True, True, False, False]
     concluded = await rows(store, "SELECT DISTINCT written_by FROM journal WHERE outcome = 'delivered'")
     assert len(concluded) == 1, "in one transaction"
-    async with serving(channel, PostgresLanes(store), "carla", ahead=2 * DAY):
+    await rows(store, "UPDATE lane SET due_at = clock_timestamp(), rests_until = NULL")
+    async with serving(channel, PostgresLanes(store), "carla", ahead=DAY):
         await until(all_are(store, *["delivered"] * 4))
     *_, third = await arrived(server, 3)
     assert third["Message-ID"] != first["Message-ID"]
