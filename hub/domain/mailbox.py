@@ -19,6 +19,9 @@ LONGEST_LEASE = timedelta(hours=1)
 MOST_LEASED = 2000
 """Parcels of one partner that its programs hold together: what they hold is stepped over by who looks for more."""
 
+LATEST = 2000
+"""How many of a partner's latest numbers are looked through for the beginning of a reference."""
+
 
 class Drawer(StrEnum):
     """A part of a mailbox. What is in none of them is not, or not any more, its partner's."""

@@ -67,7 +67,8 @@ class Mailboxes(Protocol):
         ...
 
     async def find(self, subscriber: Subscriber, text: str, limit: int) -> Sequence[Entry]:
-        """Those whose sender's reference is this, or whose number; the highest number first."""
+        """Those whose sender's reference is this, or whose number; where there are none, those of the `LATEST` numbers
+        whose reference begins with it, in whichever case. The highest number first."""
         ...
 
     async def lease(self, subscriber: Subscriber, reader: str, length: timedelta, limit: int) -> Leased:

@@ -265,8 +265,34 @@ async def test_a_parcel_is_found_by_reference_or_number_in_every_drawer_and_by_i
                 found = await mailboxes.find(subscriber(1), text, 10)
                 assert [entry.sequence for entry in found] == wanted, (state, channel, text)
                 assert await mailboxes.find(subscriber(3), text, 10) == ()
-    for text in ("", "0", "-1", "9" * 30, "\0", "%", reference[:-1]):
+    for text in ("", "0", "-1", "9" * 30, "\0", "%", reference[1:]):
         assert await mailboxes.find(subscriber(1), text, 10) == ()
+
+
+async def test_the_beginning_of_a_reference_finds_those_of_the_latest_numbers_of_its_partner(
+    database: Database, mailboxes: PostgresMailboxes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await plant(database, range(5), channel="mailbox")
+    await plant(database, [5], to=[2], channel="mailbox")
+    await execute(
+        database,
+        "UPDATE submission SET external_id = 'Ab%_' || CASE WHEN sequence = 1 THEN '' ELSE sequence::text END"
+        " FROM delivery WHERE submission.id = delivery.submission AND subscriber = '"
+        + str(subscriber(1))
+        + "'",
+    )
+
+    async def numbers(text: str, limit: int = 10) -> list[int]:
+        return [entry.sequence for entry in await mailboxes.find(subscriber(1), text, limit)]
+
+    assert await numbers("aB%") == [5, 4, 3, 2, 1]
+    assert await numbers("aB%", 2) == [5, 4]
+    # Whole, it is the only one, whatever begins with it.
+    assert await numbers("Ab%_") == [1]
+    await execute(database, "UPDATE delivery SET state = 'withdrawn', due_at = NULL WHERE sequence = 5")
+    assert await numbers("ab") == [4, 3, 2, 1]
+    monkeypatch.setattr("hub.adapters.postgres.entries.LATEST", 3)
+    assert await numbers("ab") == [4, 3]
 
 
 async def test_two_readers_of_a_partner_never_hold_the_same(
@@ -445,6 +471,17 @@ async def test_a_search_costs_a_step_for_each_sender_however_much_was_sent(datab
     )
     plan = json.loads(row[0])[0]["Plan"]
     assert plan["Actual Rows"] == 1
+    assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 200
+    [row] = await rows(
+        database,
+        f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {entries._BEGINNING}",
+        str(subscriber(1)),
+        "1",
+        2_000,
+        kept,
+        25,
+    )
+    plan = json.loads(row[0])[0]["Plan"]
     assert plan["Shared Hit Blocks"] + plan["Shared Read Blocks"] < 200
 
 

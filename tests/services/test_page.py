@@ -107,9 +107,49 @@ async def test_what_a_page_does_not_take_is_refused_by_a_page(world: World) -> N
             page = await browser.ask(method, path)
             assert (page.status, "Action impossible" in page.text) == (405, True), (method, path)
             assert page.headers["Content-Type"].startswith("text/html")
-    assert (await browser.ask("HEAD", "/boite")).status == 405
     assert (await browser.get(f"/boite/plis/{NOWHERE}/confirmer")).status == 404
     assert (await browser.get("/boite/")).headers["Location"] == "/boite"
+
+
+async def test_head_is_told_of_each_page_what_get_is_and_notes_no_reading(world: World) -> None:
+    name = await fill(world)
+    browser = Browser(world)
+    out = await browser.ask("HEAD", "/boite")
+    assert (out.status, out.headers["Location"]) == (303, "/boite/connexion?suite=/boite")
+    await browser.log_in()
+    paths = [
+        f"/boite{path}"
+        for path in (
+            "",
+            "/remis",
+            "/confirmes",
+            "/recherche?q=x",
+            "/aide",
+            "/style.css",
+            "/connexion",
+            "/rien",
+        )
+    ]
+    parcel = f"/boite/plis/{name}"
+    paths += [parcel, f"{parcel}/fichiers/1", f"{parcel}/archive", f"{parcel}/confirmer"]
+    paths += [f"/boite/plis/{NOWHERE}", f"{parcel}/fichiers/7"]
+    # As if no list had shown it yet.
+    await execute(
+        world.database,
+        "UPDATE delivery SET shown_at = NULL",
+        "DELETE FROM journal WHERE event = 'delivery.shown'",
+    )
+    seen = [await browser.ask("HEAD", path) for path in paths]
+    read = "SELECT FROM journal WHERE event IN ('delivery.shown', 'delivery.fetched')"
+    assert await rows(world.database, read) == []
+    assert "À relever</span>" in (await browser.get("/boite")).text
+    assert len(await rows(world.database, read)) == 1
+    for path, told in zip(paths, seen, strict=True):
+        whole = await browser.get(path)
+        assert (told.status, told.body) == (whole.status, b""), path
+        for header in ("Content-Type", "Content-Security-Policy", "Content-Disposition", "ETag", "Location"):
+            assert told.headers.get(header) == whole.headers.get(header), (path, header)
+    assert seen[paths.index(f"{parcel}/fichiers/1")].headers["Content-Length"] == str(len(CONTENT))
 
 
 # --- what is shown ------------------------------------------------------------------------------------

@@ -70,20 +70,50 @@ async def test_an_agent_acknowledges_several_parcels_that_were_opened_in_one_ste
     assert (await confirm(browser, key, NOWHERE))[0] == 404
 
 
+async def test_all_that_was_opened_of_a_page_is_ticked_by_a_link_and_stays_ticked_when_a_box_was_forgotten(
+    world: World,
+) -> None:
+    names = [await fill(world, external_id=f"A-{number}") for number in range(3)]
+    browser = Browser(world)
+    await browser.log_in()
+    for name in names[:2]:
+        assert (await browser.get(f"/boite/plis/{name}")).status == 200
+    page = await browser.get("/boite")
+    assert page.text.count(" checked>") == 0
+    assert 'href="/boite?tout=1#liste">Cocher les 2 plis consultés' in page.text
+    ticked = await browser.get("/boite?tout=1")
+    assert ticked.text.count(" checked>") == 2
+    assert 'href="/boite?#liste">Ne plus rien cocher' in ticked.text
+    status, _, told = await confirm(browser, page.key, names[1], agreed=False)
+    assert (status, told.count(" checked>"), f'value="{names[1]}" checked' in told) == (422, 1, True)
+    # Nothing was acknowledged by looking.
+    assert await states(world, names) == ["delivered"] * 3
+
+
 @pytest.mark.parametrize(
     ("sought", "found"),
     [
         ("A-1", True),
         ("2", True),
-        ("a-1", False),
-        ("A-", False),
+        ("a-1", True),
+        ("a-", True),
+        ("-1", False),
         ("0", False),
         ("9" * 30, False),
         ("%00", False),
     ],
-    ids=["reference", "number", "another case", "a part", "zero", "a long number", "no text"],
+    ids=[
+        "reference",
+        "number",
+        "another case",
+        "the beginning",
+        "the end",
+        "zero",
+        "a long number",
+        "no text",
+    ],
 )
-async def test_a_parcel_is_found_by_its_whole_reference_or_its_number(
+async def test_a_parcel_is_found_by_its_reference_or_the_beginning_of_it_or_its_number(
     world: World, sought: str, found: bool
 ) -> None:
     for number in range(2):
@@ -92,7 +122,7 @@ async def test_a_parcel_is_found_by_its_whole_reference_or_its_number(
     await browser.log_in()
     page = await browser.get(f"/boite/recherche?q={sought}")
     assert page.status == 200
-    assert ("pli trouvé" in page.text) is found, page.text.partition("<main")[2]
+    assert ("Aucun pli" not in page.text) is found, page.text.partition("<main")[2]
     assert (page.text.count("/boite/plis/") > 0) is found
 
 

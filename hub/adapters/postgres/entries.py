@@ -13,7 +13,7 @@ import asyncpg
 
 from hub.adapters.postgres.database import Connection
 from hub.domain.lifecycle import State
-from hub.domain.mailbox import KEPT, Drawer
+from hub.domain.mailbox import KEPT, LATEST, Drawer
 from hub.domain.partner import MAILBOX, NOTICE
 from hub.ports.mailboxes import Entry, EntryPage
 
@@ -42,9 +42,12 @@ async def lasting_page(
 
 
 async def found_entries(connection: Connection, subscriber: str, text: str, limit: int) -> Sequence[Entry]:
-    """By the reference of each sender that there is, or by the number."""
+    """By the reference of each sender that there is, or by the number; else by the beginning of the reference."""
     number = int(text) if text.isascii() and text.isdigit() and len(text) <= _DIGITS else None
-    rows = await connection.fetch(_NAMED, subscriber, text, number, [str(state) for state in KEPT], limit)
+    states = [str(state) for state in KEPT]
+    rows = await connection.fetch(_NAMED, subscriber, text, number, states, limit)
+    if not rows and text:
+        rows = await connection.fetch(_BEGINNING, subscriber, text, LATEST, states, limit)
     return tuple(entry_from(row) for row in rows)
 
 
@@ -173,5 +176,20 @@ _NAMED = f"""
     )
     SELECT {_COLUMNS} FROM named JOIN delivery ON delivery.id = named.id {_THEIRS}
     WHERE successor_in_force(delivery.subscriber) = $1 AND delivery.state = ANY($4::text[])
+    ORDER BY delivery.sequence DESC LIMIT $5
+"""
+
+# No index serves the beginning of a reference: that of (sender, reference) is in the order of the database's language,
+# and holds what is everybody's. So only a stretch of this partner's own numbers is looked through.
+_BEGINNING = f"""
+    WITH latest AS MATERIALIZED (
+        SELECT id, submission, state FROM delivery
+        WHERE subscriber = $1 AND sequence > 0 AND successor_in_force($1) = $1
+        ORDER BY sequence DESC LIMIT $3
+    ), named AS MATERIALIZED (
+        SELECT latest.id FROM latest JOIN submission ON submission.id = latest.submission
+        WHERE latest.state = ANY($4::text[]) AND starts_with(lower(submission.external_id), lower($2))
+    )
+    SELECT {_COLUMNS} FROM named JOIN delivery ON delivery.id = named.id {_THEIRS}
     ORDER BY delivery.sequence DESC LIMIT $5
 """

@@ -98,8 +98,10 @@ async def fetch(request: Request, rooms: Rooms, owner: Subscriber | None, id: st
 
 
 async def answer_file(request: Request, file: ParcelFile, note: Callable[[str], Awaitable[None]]) -> Response:
-    """The file, or the one range of it that is asked for. `note` is told which ('': all of it), and writes who read
-    what, before anything leaves. Raises Problem 416."""
+    """The file, or the one range of it that is asked for; to HEAD, what is said of it. `note` is told which ('': all of
+    it), and writes who read what, before anything leaves. Raises Problem 416."""
+    if request.method == "HEAD":
+        return Response(headers=_headers(file) | {"Content-Length": str(file.size)})
     wanted = _wanted(request, file)
     start, end = wanted or (0, file.size)
     await note("" if wanted is None else f"bytes {start}-{end - 1}")

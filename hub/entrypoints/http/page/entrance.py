@@ -20,7 +20,7 @@ from starlette.responses import Response
 from hub.domain.addresses import caller
 from hub.entrypoints.http.bodies import bounded, media_type, unsupported, whole
 from hub.entrypoints.http.limits import Limits, Turnstile
-from hub.entrypoints.http.page.paper import HOME, PAPER, Again, Elsewhere, PageRoute, guarded, see_other
+from hub.entrypoints.http.page.paper import HOME, PAPER, SEEN, Again, Elsewhere, PageRoute, guarded, see_other
 from hub.entrypoints.http.problems import Problem
 from hub.entrypoints.http.rooms import InRooms, Rooms
 from hub.ports.sessions import IDLE, Visitor
@@ -44,7 +44,7 @@ _INSIDE = re.compile(rf"{HOME}(/[A-Za-z0-9/_-]{{0,200}})?")
 def routes(now: Callable[[], float]) -> APIRouter:
     router = APIRouter(route_class=PageRoute, include_in_schema=False)
     entrance = _Entrance(Turnstile(_TRIES, now))
-    router.add_api_route(f"{HOME}/connexion", entrance.get_entrance, methods=["GET"])
+    router.add_api_route(f"{HOME}/connexion", entrance.get_entrance, methods=SEEN)
     router.add_api_route(f"{HOME}/connexion", entrance.post_entrance, methods=["POST"])
     router.add_api_route(f"{HOME}/deconnexion", post_leave, methods=["POST"])
     return router
@@ -58,7 +58,7 @@ async def visitor_of(request: Request, rooms: InRooms) -> Visitor:
     found = None if secret is None else await rooms.sessions.resume(secret)
     if found is None:
         ended = "" if secret is None else "&fin=1"
-        back = request.url.path if request.method == "GET" else HOME
+        back = request.url.path if request.method in SEEN else HOME
         raise Elsewhere(f"{HOME}/connexion?suite={quote(back, safe='/')}{ended}")
     return found
 
@@ -176,4 +176,4 @@ def _inside(path: str) -> str:
 
 def _leads_here(request: Request) -> bool:
     """Whether a link of another site was followed: browsers then keep a strict cookie back."""
-    return request.method == "GET" and request.headers.get("sec-fetch-site") in ("cross-site", "same-site")
+    return request.method in SEEN and request.headers.get("sec-fetch-site") in ("cross-site", "same-site")

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from urllib.parse import urlencode
+from uuid import UUID
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from hub.domain.lifecycle import State, may_move
-from hub.domain.mailbox import Drawer
+from hub.domain.mailbox import LATEST, Drawer
 from hub.entrypoints.http.mailbox import missing, shown
 from hub.entrypoints.http.page.entrance import InVisit, form_key, own_form
-from hub.entrypoints.http.page.paper import HOME, PAPER, PageRoute, see_other
+from hub.entrypoints.http.page.paper import HOME, PAPER, SEEN, PageRoute, see_other
 from hub.entrypoints.http.rooms import InRooms, Rooms
 from hub.ports.mailboxes import Entry
 from hub.ports.sessions import Visitor
@@ -29,25 +30,34 @@ PATHS = {"": Drawer.OPEN, "remis": Drawer.HANDED_OVER, "confirmes": Drawer.ACKNO
 def routes() -> APIRouter:
     router = APIRouter(route_class=PageRoute, include_in_schema=False)
     for path, one in PATHS.items():
-        router.add_api_route(f"{HOME}/{path}".rstrip("/"), _drawer_page(one), methods=["GET"])
-    router.add_api_route(f"{HOME}/recherche", get_found, methods=["GET"])
+        router.add_api_route(f"{HOME}/{path}".rstrip("/"), _drawer_page(one), methods=SEEN)
+    router.add_api_route(f"{HOME}/recherche", get_found, methods=SEEN)
     router.add_api_route(f"{HOME}/confirmer", post_acknowledge_several, methods=["POST"])
     return router
 
 
 def _drawer_page(one: Drawer) -> Callable[..., Awaitable[Response]]:
     async def get_drawer(request: Request, rooms: InRooms, visitor: InVisit) -> Response:
-        return await _list(request, rooms, visitor, one, _number(request.query_params.get("apres", "")))
+        begin = _number(request.query_params.get("apres", ""))
+        return await _list(request, rooms, visitor, one, begin, whole="tout" in request.query_params)
 
     return get_drawer
 
 
 async def _list(
-    request: Request, rooms: Rooms, visitor: Visitor, one: Drawer, begin: int | None, flaw: str = ""
+    request: Request,
+    rooms: Rooms,
+    visitor: Visitor,
+    one: Drawer,
+    begin: int | None,
+    flaw: str = "",
+    ticked: Collection[UUID] = (),
+    whole: bool = False,
 ) -> Response:
-    """`flaw`: why what the agent asked for was not done."""
+    """`flaw`: why what the agent asked for was not done; `ticked`: what it had ticked, or (`whole`) all that can be."""
     page = await rooms.mailboxes.look(visitor.subscriber, one, begin, _PAGE)
-    await rooms.reads.shown(shown(visitor.subscriber, page.entries))
+    await _note_shown(request, rooms, visitor, page.entries)
+    tickable = frozenset(entry.delivery for entry in page.entries if one is Drawer.OPEN and _tickable(entry))
     done = await _done(rooms, visitor, request.query_params.getlist("confirme"))
     return PAPER.page(
         "casier",
@@ -58,9 +68,8 @@ async def _list(
         path=f"{HOME}/{next(path for path, drawer in PATHS.items() if drawer is one)}".rstrip("/"),
         entries=page.entries,
         title_of=rooms.library.title,
-        tickable=frozenset(entry.delivery for entry in page.entries if _tickable(entry))
-        if one is Drawer.OPEN
-        else frozenset(),
+        tickable=tickable,
+        ticked=tickable if whole else tickable.intersection(ticked),
         begin=begin,
         next=page.next,
         done=done,
@@ -68,6 +77,11 @@ async def _list(
         sought="",
         key=form_key(request, rooms),
     )
+
+
+async def _note_shown(request: Request, rooms: Rooms, visitor: Visitor, entries: Sequence[Entry]) -> None:
+    if request.method != "HEAD":
+        await rooms.reads.shown(shown(visitor.subscriber, entries))
 
 
 def _tickable(entry: Entry) -> bool:
@@ -96,7 +110,7 @@ async def get_found(request: Request, rooms: InRooms, visitor: InVisit) -> Respo
         return see_other(HOME)
     whole = len(sought) <= _LONGEST_SEARCH
     entries = await rooms.mailboxes.find(visitor.subscriber, sought, _PAGE) if whole else ()
-    await rooms.reads.shown(shown(visitor.subscriber, entries))
+    await _note_shown(request, rooms, visitor, entries)
     return PAPER.page(
         "recherche",
         visitor,
@@ -105,6 +119,9 @@ async def get_found(request: Request, rooms: InRooms, visitor: InVisit) -> Respo
         entries=entries,
         title_of=rooms.library.title,
         tickable=frozenset(),
+        ticked=frozenset(),
+        most=_PAGE,
+        latest=LATEST,
         sought=sought[:_LONGEST_SEARCH],
         key=form_key(request, rooms),
     )
@@ -120,7 +137,7 @@ async def post_acknowledge_several(request: Request, rooms: InRooms, visitor: In
     if names and fields.get("accord") != "oui":
         flaw = "Cochez « J’ai enregistré les fichiers des plis cochés »."
     if flaw:
-        return await _list(request, rooms, visitor, Drawer.OPEN, begin, flaw)
+        return await _list(request, rooms, visitor, Drawer.OPEN, begin, flaw, names)
     held = await rooms.mailboxes.acknowledge(visitor.subscriber, names)
     if not held:
         raise await missing(rooms, visitor.subscriber, names[0])

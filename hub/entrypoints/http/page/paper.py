@@ -21,6 +21,9 @@ from hub.ports.sessions import Visitor
 
 HOME = "/boite"
 
+SEEN = ["GET", "HEAD"]
+"""Methods by which a page is asked for. With HEAD nothing is shown: so nothing is noted as read."""
+
 _FOLDER = Path(__file__).parent / "templates"
 
 # Nothing runs, nothing is framed; a page's own style and picture, and forms that go back where they came from.

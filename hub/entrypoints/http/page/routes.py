@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import assert_never
 
 from fastapi import APIRouter, Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import HTMLResponse, Response, StreamingResponse
 
 from hub.domain.cases import CaseStatus
 from hub.domain.lifecycle import State, may_move
-from hub.domain.mailbox import drawer
+from hub.domain.mailbox import LATEST, drawer
 from hub.domain.partner import MAILBOX
 from hub.domain.reports import LONGEST_MESSAGE, Declined, Kept, NotTaken, Report, Way
 from hub.entrypoints.http.mailbox import missing, opened
@@ -20,7 +20,7 @@ from hub.entrypoints.http.page.archive import zipped
 from hub.entrypoints.http.page.content import Shown, read
 from hub.entrypoints.http.page.entrance import InVisit, form_key, own_form
 from hub.entrypoints.http.page.lists import PATHS
-from hub.entrypoints.http.page.paper import HOME, PAPER, PageRoute, guarded, see_other
+from hub.entrypoints.http.page.paper import HOME, PAPER, SEEN, PageRoute, guarded, see_other
 from hub.entrypoints.http.parcels import disposition, fetch, joined
 from hub.entrypoints.http.problems import Problem, not_found
 from hub.entrypoints.http.rooms import InRooms, Rooms
@@ -37,19 +37,17 @@ def routes(now: Callable[[], float]) -> APIRouter:
     router = APIRouter(route_class=PageRoute, include_in_schema=False)
     router.include_router(entrance.routes(now))
     router.include_router(lists.routes())
-    router.add_api_route(f"{HOME}/plis/{{id}}", get_parcel, methods=["GET"])
-    router.add_api_route(f"{HOME}/plis/{{id}}/fichiers/{{number}}", get_file, methods=["GET"])
-    router.add_api_route(f"{HOME}/plis/{{id}}/archive", get_archive, methods=["GET"])
+    router.add_api_route(f"{HOME}/plis/{{id}}", get_parcel, methods=SEEN)
+    router.add_api_route(f"{HOME}/plis/{{id}}/fichiers/{{number}}", get_file, methods=SEEN)
+    router.add_api_route(f"{HOME}/plis/{{id}}/archive", get_archive, methods=SEEN)
     router.add_api_route(f"{HOME}/plis/{{id}}/confirmer", post_acknowledge, methods=["POST"])
     router.add_api_route(f"{HOME}/plis/{{id}}/signaler", post_report, methods=["POST"])
-    router.add_api_route(f"{HOME}/aide", get_help, methods=["GET"])
+    router.add_api_route(f"{HOME}/aide", get_help, methods=SEEN)
     for name, kind in (("style.css", "text/css"), ("icone.svg", "image/svg+xml")):
-        router.add_api_route(f"{HOME}/{name}", _own_file(name, kind), methods=["GET"])
-    router.add_api_route(f"{HOME}/{{rest:path}}", get_nothing, methods=["GET"])
+        router.add_api_route(f"{HOME}/{name}", _own_file(name, kind), methods=SEEN)
+    router.add_api_route(f"{HOME}/{{rest:path}}", get_nothing, methods=SEEN)
     for path in (HOME, f"{HOME}/{{rest:path}}"):
-        router.add_api_route(
-            path, refuse_method, methods=["HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
-        )
+        router.add_api_route(path, refuse_method, methods=["POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
     return router
 
 
@@ -72,6 +70,8 @@ async def _parcel_page(
 ) -> Response:
     """`told`: what the agent just reported was kept; `flaw`: why it was not, and `text` what it wrote."""
     entry, parcel = await _parcel(rooms, visitor, id)
+    if request.method == "HEAD":
+        return guarded(HTMLResponse())
     case = await rooms.reports.case(visitor.subscriber, entry.delivery)
     content = None
     if parcel is not None:
@@ -123,21 +123,23 @@ async def get_file(request: Request, rooms: InRooms, visitor: InVisit, id: str, 
     return guarded(await fetch(request, rooms, visitor.subscriber, id, number))
 
 
-async def get_archive(rooms: InRooms, visitor: InVisit, id: str) -> Response:
+async def get_archive(request: Request, rooms: InRooms, visitor: InVisit, id: str) -> Response:
     """All files of a parcel at once."""
     entry, parcel = await _parcel(rooms, visitor, id)
     if parcel is None:
         raise not_found()
-    numbers = ", ".join(str(file.number) for file in parcel.files)
-    await rooms.reads.fetched(_read(entry, visitor, f"files {numbers}"))
-    stream = zipped(parcel)
-    # The first bytes before the status line: what does not open is then still a whole refusal.
-    first = await anext(stream)
     headers = {
         "Content-Type": "application/zip",
         "Content-Security-Policy": "sandbox; default-src 'none'",
         "Content-Disposition": disposition(f"pli-{entry.sequence}-{entry.delivery}.zip"),
     }
+    if request.method == "HEAD":
+        return guarded(Response(headers=headers))
+    numbers = ", ".join(str(file.number) for file in parcel.files)
+    await rooms.reads.fetched(_read(entry, visitor, f"files {numbers}"))
+    stream = zipped(parcel)
+    # The first bytes before the status line: what does not open is then still a whole refusal.
+    first = await anext(stream)
     return guarded(StreamingResponse(joined(first, stream), 200, headers))
 
 
@@ -184,7 +186,9 @@ async def post_report(request: Request, rooms: InRooms, visitor: InVisit, id: st
 
 
 async def get_help(request: Request, rooms: InRooms, visitor: InVisit) -> Response:
-    return PAPER.page("aide", visitor, drawers=PATHS, drawer=None, key=form_key(request, rooms))
+    return PAPER.page(
+        "aide", visitor, drawers=PATHS, drawer=None, latest=LATEST, key=form_key(request, rooms)
+    )
 
 
 async def get_nothing(visitor: InVisit, rest: str) -> Response:

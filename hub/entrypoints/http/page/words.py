@@ -116,6 +116,10 @@ def size(number: int) -> str:
     return f"{told.removesuffix('.0').replace('.', ',')}{_FIXED}{_UNITS[unit]}"
 
 
+def number(amount: int) -> str:
+    return f"{amount:,}".replace(",", _NARROW)
+
+
 def several(number: int, one: str, many: str) -> str:
     return f"{number}{_FIXED}{one if number < 2 else many}"
 
