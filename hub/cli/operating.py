@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Annotated
 from uuid import UUID
 
@@ -12,11 +13,11 @@ from rich.table import Table
 
 from hub import assembly
 from hub.cli import replaying
-from hub.cli.shared import Reason, complain, on_ground, printable, say
+from hub.cli.shared import AsJson, Reason, complain, on_ground, printable, say, write_json
 from hub.cli.shared import subscriber as named
 from hub.domain.errors import Invalid
 from hub.domain.lifecycle import State
-from hub.ports.bounces import Bounce
+from hub.ports.bounces import AddressFaults
 from hub.ports.replays import Rerouted
 from hub.ports.views import DeliveryFilter, Grouping
 from hub.services.evidence import Answer
@@ -133,17 +134,29 @@ def answers(
             say(f"  {printable(line)}")
 
 
-def bounces(delivery: UUID) -> None:
-    """From which addresses the mails of this delivery came back. That you looked is kept in the journal."""
+def bounces(delivery: UUID, as_json: AsJson = False) -> None:
+    """Which addresses did not take this delivery's mails, and from which they came back. That you looked is kept in the
+    journal."""
 
-    async def read(ground: assembly.Ground) -> Sequence[Bounce]:
+    async def read(ground: assembly.Ground) -> AddressFaults:
         return await ground.bounces.of(delivery, f"operator:{replaying.operator()}")
 
     found = on_ground(read)
-    if not found:
-        complain("no mail of it came back, or there is no such delivery")
+    if as_json:
+        write_json(asdict(found))
+    if found == AddressFaults():
+        complain("every address took its mails and none came back, or there is no such delivery")
         raise typer.Exit(1)
-    for one in found:
-        mail = f"sending {one.sending}" if one.sending else "a digest"
-        address = "an address that its partner has no more" if one.address is None else printable(one.address)
-        say(f"{one.at:%Y-%m-%d %H:%M:%S}  {mail}, address {one.place}: {address} {one.status or ''}".rstrip())
+    if as_json:
+        return
+    for one in found.untaken:
+        address = "as its partner's settings were then" if one.address is None else printable(one.address)
+        attempt = f"sending {one.sending}, attempt {one.attempt}"
+        say(f"{one.at:%Y-%m-%d %H:%M:%S}  {attempt}: not taken by address {one.place}: {address}")
+    for back in found.bounced:
+        mail = f"sending {back.sending}" if back.sending else "a digest"
+        address = (
+            "an address that its partner has no more" if back.address is None else printable(back.address)
+        )
+        line = f"{back.at:%Y-%m-%d %H:%M:%S}  {mail}, address {back.place}: {address} {back.status or ''}"
+        say(line.rstrip())

@@ -25,6 +25,8 @@ ADDRESS_REFUSED = "mail.address_refused"
 """Why one of several addresses is noted that did not take what another one took."""
 
 _RECEIPT = re.compile(r"<(?P<mail>[0-9a-f-]{36})@[^>]*> to (?P<places>[0-9, ]+) of (?P<number>[0-9]+)")
+_MOST = 255
+"""Addresses of a mail that are looked through, whatever a receipt says."""
 _PREFIX = "r-"
 _LENGTH, _TAG, _MARK = 35, 4, 12
 _STATUS = re.compile(r"[245]\.[0-9]{1,3}\.[0-9]{1,3}")
@@ -37,6 +39,11 @@ class MailReceipt:
     mail: UUID
     places: tuple[int, ...]
     number: int
+
+    @property
+    def untaken(self) -> tuple[int, ...]:
+        """The places of the others."""
+        return tuple(place for place in range(1, min(self.number, _MOST) + 1) if place not in self.places)
 
     def written(self, domain: str) -> str:
         """What stands in the journal; the mail by its Message-ID."""

@@ -23,6 +23,26 @@ class Bounce:
     status: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Untaken:
+    """An address that did not take a mail which another one took. `address`: as its partner's settings list it at that
+    place; None where these were changed since, or nobody can say that they were not."""
+
+    at: datetime
+    sending: int
+    attempt: int
+    place: int
+    address: str | None = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class AddressFaults:
+    """What went wrong with single addresses of a delivery's mails, the eldest first."""
+
+    untaken: Sequence[Untaken] = ()
+    bounced: Sequence[Bounce] = ()
+
+
 class Bounces(Protocol):
     async def note(
         self, returned: Return, status: str | None, address_of: Callable[[Sequence[str]], str | None]
@@ -34,7 +54,7 @@ class Bounces(Protocol):
 
 
 class BounceViews(Protocol):
-    async def of(self, delivery: UUID, reader: str) -> Sequence[Bounce]:
-        """What came back of a delivery, the eldest first, be it of a digest. That `reader` (`operator:<name>`)
+    async def of(self, delivery: UUID, reader: str) -> AddressFaults:
+        """Of a delivery, be it in a digest. That `reader` (`operator:<name>`)
         looked is a line of the journal, written before, where there is anything to see."""
         ...

@@ -24,6 +24,7 @@ from hub.domain.delivery import Attempt, Conclusion, Delivered
 from hub.domain.lifecycle import State
 from hub.domain.mailbox import Drawer
 from hub.domain.replays import ReplayOrder, Selection
+from hub.ports.bounces import AddressFaults
 from hub.ports.lanes import IssueClaim
 from tests.conformance.motion import (
     NOW,
@@ -121,13 +122,38 @@ async def test_a_bounce_is_noted_with_its_address_beside_the_journal(
     await back(bounces, name, 2, status=None)
     [row] = await rows(database, "SELECT mail, sending, place, address, status FROM bounce")
     assert tuple(row) == (name, 1, 2, "b@mairie.test", None)
-    [seen] = await bounces.of(name, "operator:o")
+    [seen] = (await bounces.of(name, "operator:o")).bounced
     assert (seen.sending, seen.place, seen.address, seen.status) == (1, 2, "b@mairie.test", None)
     assert "mairie" not in repr(seen)
-    assert await journal(database, "delivery.bounces_read") == [(name, "operator:o", "1 bounces")]
-    assert await bounces.of(uuid4(), "operator:o") == ()
+    assert await journal(database, "delivery.bounces_read") == [
+        (name, "operator:o", "1 bounces, 0 not taken")
+    ]
+    assert await bounces.of(uuid4(), "operator:o") == AddressFaults()
     told = await rows(database, "SELECT detail FROM journal WHERE detail LIKE '%@mairie%'")
     assert told == []
+
+
+async def test_an_address_that_did_not_take_a_mail_is_told_as_it_was_listed_then(
+    database: Database, lanes: PostgresLanes, bounces: PostgresBounces
+) -> None:
+    [name] = await put(database, 1)
+    assert await bounces.of(name, "operator:o") == AddressFaults()
+    await deliver(lanes, 1)
+    found = await bounces.of(name, "operator:o")
+    assert [(one.sending, one.attempt, one.place, one.address) for one in found.untaken] == [
+        (1, 1, 2, "b@mairie.test"),
+        (1, 1, 3, "c@mairie.test"),
+    ]
+    assert "mairie" not in repr(found)
+    assert await journal(database, "delivery.bounces_read") == [
+        (name, "operator:o", "0 bounces, 2 not taken")
+    ]
+    # Another list of addresses: nobody may be blamed by a place in it.
+    await PostgresPartners(database).keep(
+        [(partner(1, "mail", recipients=ADDRESSES[::-1], frequency="unit"), None, None)]
+    )
+    found = await bounces.of(name, "operator:o")
+    assert [(one.place, one.address) for one in found.untaken] == [(2, None), (3, None)]
 
 
 async def test_a_bounce_that_is_told_again_changes_nothing(
@@ -225,7 +251,10 @@ async def test_an_issue_that_came_back_parks_all_that_it_delivered_and_nothing_e
     states = [(await standing(database, name)).state for name in names]
     assert states == [State.PARKED, State.ACKNOWLEDGED, State.DELIVERED]
     assert len(await journal(database, "delivery.bounced")) == 2
-    seen = [[(one.sending, one.address) for one in await bounces.of(name, "operator:o")] for name in names]
+    seen = [
+        [(one.sending, one.address) for one in (await bounces.of(name, "operator:o")).bounced]
+        for name in names
+    ]
     assert seen == [[(0, "a@mairie.test")], [(0, "a@mairie.test")], []]
     await assert_sound(database)
 

@@ -383,6 +383,8 @@ async def _nothing_in_commands(world: Stage, towns: Towns, deliveries: Mapping[s
     assert WORDS in told.out
     told = await command(world.environment, "deliveries", "bounces", deliveries[_number(MAIL)])
     assert "address 1: accueil@mairie.test 5.1.1" in told.out
+    told = await command(world.environment, "deliveries", "bounces", deliveries[_number(MAIL)], "--json")
+    assert [one["address"] for one in json.loads(told.out)["bounced"]] == ["accueil@mairie.test"]
 
 
 def _partners_saw_it(towns: Towns) -> None:

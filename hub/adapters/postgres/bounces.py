@@ -7,7 +7,8 @@ and that only its own, latest sending is changed. Whether a report is to be beli
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import asyncpg
@@ -16,12 +17,15 @@ from hub.adapters.postgres.address_faults import note_addresses
 from hub.adapters.postgres.database import Connection, Database
 from hub.adapters.postgres.rows import JournalEntry, write_journal
 from hub.adapters.postgres.slips import count_moved
-from hub.domain.bounces import BOUNCED, BounceEffect, Return, is_lost, read_receipt
+from hub.domain.bounces import BOUNCED, BounceEffect, MailReceipt, Return, is_lost, read_receipt
 from hub.domain.ledger import Term
 from hub.domain.lifecycle import State, move
-from hub.ports.bounces import Bounce
+from hub.ports.bounces import AddressFaults, Bounce, Untaken
 
 Rows = Sequence[asyncpg.Record]
+
+_ONE_TRANSACTION = timedelta(minutes=1)
+"""By how much, at most, what one transaction wrote first is elder than what it wrote last."""
 
 
 class PostgresBounces:
@@ -49,33 +53,67 @@ class PostgresBounces:
 
         return await self._database.run(work)
 
-    async def of(self, delivery: UUID, reader: str) -> Sequence[Bounce]:
-        async def work(connection: Connection) -> Sequence[Bounce]:
+    async def of(self, delivery: UUID, reader: str) -> AddressFaults:
+        async def work(connection: Connection) -> AddressFaults:
             lines = await connection.fetch(_RECEIPTS, delivery)
             if not lines:
-                return ()
-            receipts = [read_receipt(line["receipt"] or "") for line in lines]
-            mails = {delivery, *(one.mail for one in receipts if one is not None)}
-            rows = await connection.fetch(
-                "SELECT at, sending, place, address, status FROM bounce WHERE mail = ANY($1::uuid[])"
-                " ORDER BY at, sending, place",
-                list(mails),
+                return AddressFaults()
+            told = [(line, read_receipt(line["receipt"] or "")) for line in lines]
+            found = AddressFaults(
+                await _untaken(connection, lines[0]["subscriber"], told),
+                # A digest is named by the line of whoever it delivered.
+                await _bounced(connection, {delivery, *(one.mail for _, one in told if one is not None)}),
             )
-            if rows:
-                detail = f"{len(rows)} bounces"
+            if found != AddressFaults():
+                detail = f"{len(found.bounced)} bounces, {len(found.untaken)} not taken"
                 line = JournalEntry("delivery.bounces_read", lines[0]["submission"], delivery, reader, detail)
                 await write_journal(connection, [line])
-            return [Bounce(**row) for row in rows]
+            return found
 
         return await self._database.run(work)
 
 
-# A digest is named by the line of whoever it delivered.
 _RECEIPTS = """
-    SELECT delivery.submission, line.receipt
+    SELECT delivery.submission, delivery.subscriber, line.at, line.sending, line.attempt, line.receipt
     FROM delivery LEFT JOIN journal AS line
       ON line.submission = delivery.submission AND line.delivery = delivery.id AND line.outcome = 'delivered'
     WHERE delivery.id = $1
+    ORDER BY line.id
+"""
+
+
+async def _bounced(connection: Connection, mails: Collection[UUID]) -> Sequence[Bounce]:
+    rows = await connection.fetch(
+        "SELECT at, sending, place, address, status FROM bounce WHERE mail = ANY($1::uuid[])"
+        " ORDER BY at, sending, place",
+        list(mails),
+    )
+    return tuple(Bounce(**row) for row in rows)
+
+
+async def _untaken(
+    connection: Connection, subscriber: str, told: Iterable[tuple[asyncpg.Record, MailReceipt | None]]
+) -> Sequence[Untaken]:
+    listed = {row["place"]: row for row in await connection.fetch(_LISTED, subscriber)}
+    return tuple(
+        Untaken(
+            line["at"], line["sending"], line["attempt"], place, _as_listed(listed.get(place), line["at"])
+        )
+        for line, receipt in told
+        if receipt is not None
+        for place in receipt.untaken
+    )
+
+
+def _as_listed(row: asyncpg.Record | None, at: datetime) -> str | None:
+    return None if row is None or row["since"] > at + _ONE_TRANSACTION else row["address"]
+
+
+# What is noted of an address is forgotten when its partner's settings change: so what stands there since then speaks of
+# the settings of then.
+_LISTED = """
+    SELECT fault.place, fault.since, partner.settings -> 'recipients' ->> (fault.place - 1) AS address
+    FROM address_fault AS fault JOIN partner USING (subscriber) WHERE subscriber = $1
 """
 
 
