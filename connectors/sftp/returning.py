@@ -20,10 +20,14 @@ from connectors.sftp import uploads
 from connectors.sftp.judging import ABSENT, is_answer
 from connectors.sftp.sessions import Session
 from connectors.sftp.settings import Target
+from hub.domain.reports import ReturnedFile
 from hub.ports.returns import DocumentAway, FoundFile, SeenFile
 
 LISTED = 10_000
 """Entries of the folder that are looked at."""
+
+AGAIN = 10
+"""How many times as many files as are wanted are read."""
 
 _UNFINISHED = (".part", ".tmp", ".filepart", ".swp", ".lock")
 
@@ -40,37 +44,55 @@ async def collect(
     seen = [file for file in there.values() if file.mark not in known]
     seen.sort(key=lambda file: (file.modified, file.name))
     found: list[FoundFile] = []
-    for file in seen:
+    documents: set[str] = set()
+    # What was told and waits for its document is read again each time, to see whether that has come.
+    for file in seen[: AGAIN * most]:
         if len(found) >= most:
             break
         one = await _read(session, folder, file)
-        if one is not None:
-            found.append(_with_document(one, there, target.return_max_size))
-    documents = {one.document.name for one in found if one.document is not None}
-    return [one for one in found if one.seen.name not in documents]
+        if one is None:
+            continue
+        one = _with_document(one, there, target.return_max_size)
+        if one.document is not None:
+            documents.add(one.document.name)
+        if one.mark not in known:
+            found.append(one)
+    return [one for one in found if one.document is not None or one.seen.name not in documents]
 
 
 def _with_document(file: FoundFile, there: Mapping[str, SeenFile], largest: int) -> FoundFile:
     if file.said is None or file.said.document is None:
         return file
-    document, told = there.get(file.said.document.name), file.said.document.size
+    document, told = there.get(file.said.document.name), file.said.document
     if document is None or document.name == file.seen.name:
-        return replace(file, said=None, flaw="document_missing")
+        return replace(file, flaw="document_missing")
+    return replace(file, document=document, flaw=_flaw(document, file.seen, told, largest))
+
+
+def _flaw(document: SeenFile, by: SeenFile, told: ReturnedFile, largest: int) -> str | None:
     if document.size > largest:
-        return replace(file, said=None, flaw="document_too_large")
-    if told is not None and told != document.size:
-        # It may still be being written.
-        return replace(file, said=None, flaw="document_size")
-    return replace(file, document=document)
+        return "document_too_large"
+    # One of another size, or that was written to since, may still be being written.
+    if told.size is not None and told.size != document.size:
+        return "document_size"
+    if told.size is None and told.sha256 is None and document.modified > by.modified:
+        return "document_later"
+    return None
 
 
 async def read(session: Session, target: Target, document: SeenFile) -> AsyncGenerator[bytes, None]:
     """Raises what `judge` understands; DocumentAway when it is not, before or after, as it was seen."""
     path = f"{target.return_directory}/{document.name}"
     await _unchanged(session, path, document)
+    left = document.size
     async with aclosing(uploads.pieces(session, path)) as given:
         async for piece in given:
+            left -= len(piece)
+            if left < 0:
+                break
             yield piece
+    if left != 0:
+        raise DocumentAway("document_changed")
     await _unchanged(session, path, document)
 
 

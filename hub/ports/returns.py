@@ -51,15 +51,23 @@ class Acknowledgement:
 
 @dataclass(frozen=True, slots=True)
 class FoundFile:
-    """One that was read. `digest`: SHA-256 of its bytes, lower-case hex. `said` is None when nobody can read it:
-    `flaw`, a word of ours, tells why. `document`: the file that it returns, as it lies there; it is no found file
-    itself."""
+    """One that was read. `digest`: SHA-256 of its bytes, lower-case hex. `flaw`, a word of ours, tells why nothing of
+    it may be kept: nobody can read it (`said` is None then), or its document cannot be taken. `document`: the file
+    that it returns, as it lies there, if it does; it is no found file itself."""
 
     seen: SeenFile
     digest: str
     said: Acknowledgement | None
     flaw: str | None = None
     document: SeenFile | None = None
+
+    @property
+    def mark(self) -> bytes:
+        """As of SeenFile; of one that returns a document, another one once that is another."""
+        if self.said is None or self.said.document is None:
+            return self.seen.mark
+        beside = b"" if self.document is None else self.document.mark
+        return hashlib.sha256(self.seen.mark + beside).digest()[:16]
 
 
 class DocumentAway(Exception):
@@ -71,7 +79,7 @@ class Returns(Protocol):
     async def collect(
         self, endpoint: Endpoint, limit: float, most: int, passed: Collection[bytes] = ()
     ) -> Sequence[FoundFile] | Deferred | Refused:
-        """At most `most` files, the eldest first, but for those whose mark is in `passed`. They stay where they
+        """At most `most` files, the eldest first, but for those of which a mark is in `passed`. They stay where they
         are. `limit`: seconds to wait for a silent server, which is an outcome as for parcels."""
         ...
 

@@ -45,6 +45,10 @@ MOST = 100
 """Files of a folder that are read at one look."""
 
 _AT_ONCE = 20
+_LOOK = 4
+"""How often the limit for a silent server a look may last, before no other document is begun."""
+_SLOWEST = 100_000
+"""Bytes a second that a document comes at, at least."""
 _LONGEST = timedelta(hours=1)
 _UNKNOWN, _AMBIGUOUS = "unknown", "ambiguous"
 
@@ -64,6 +68,10 @@ class CollectPace:
             longer: timedelta = self.every * 2.0 ** min(failures - 1, 10)
             return max(self.every, min(longer, _LONGEST))
         return timedelta(0) if found >= MOST else self.every
+
+    def patience(self, size: int) -> timedelta:
+        """How long a document of so many bytes may take."""
+        return self.limit + timedelta(seconds=size / _SLOWEST)
 
 
 class CollectingRoom:
@@ -90,7 +98,7 @@ class CollectingRoom:
 
     async def run_once(self) -> int:
         """Looks at the folders that are due; how many those were. Raises Unavailable."""
-        hold = 4 * self._pace.limit + self._pace.every
+        hold = _LOOK * self._pace.limit + self._pace.every
         due = await self._folders.due(_AT_ONCE, hold)
         looks = await asyncio.gather(*(self._look(folder) for folder in due), return_exceptions=True)
         for look in looks:
@@ -128,12 +136,14 @@ class CollectingRoom:
             await self._failed(folder, found)
             return
         read = partial(channel.read, endpoint, limit=limit)
-        taken, left = await self._keep(subscriber, found, read)
+        taken, left, more = await self._keep(subscriber, found, read)
         fault = await channel.done(endpoint, taken, limit) if taken else None
         if fault is not None:
             await self._failed(folder, fault)
             return
-        told = await self._folders.looked(subscriber, self._pace.wait(0, len(found)), None, left)
+        told = await self._folders.looked(
+            subscriber, self._pace.wait(0, MOST if more else len(found)), None, left
+        )
         if taken or told:
             log.info(
                 "return_folder.read",
@@ -167,35 +177,42 @@ class CollectingRoom:
         subscriber: Subscriber,
         found: Sequence[FoundFile],
         read: Callable[[SeenFile], AsyncIterator[bytes]],
-    ) -> tuple[Sequence[SeenFile], Sequence[LeftFile]]:
-        """Those that are events now, each before its document, and those of which nothing was kept."""
-        left = [LeftFile(file.seen.mark, file.flaw or "") for file in found if file.said is None]
+    ) -> tuple[Sequence[SeenFile], Sequence[LeftFile], bool]:
+        """Those that are events now, each before its document, those of which nothing was kept, and whether there was
+        no time for others."""
+        left = [LeftFile(file.mark, file.flaw) for file in found if file.flaw is not None]
         numbers = sorted(
             {
                 file.said.external_id
                 for file in found
-                if file.said is not None and file.said.delivery is None and file.said.external_id is not None
+                if file.flaw is None
+                and file.said is not None
+                and file.said.delivery is None
+                and file.said.external_id is not None
             }
         )
         named = await self._folders.named(subscriber, numbers) if numbers else {}
         files: list[FoundFile] = []
         reports: list[Report] = []
         for file in found:
-            if file.said is None:
+            if file.said is None or file.flaw is not None:
                 continue
             delivery = meant(file.said, named)
             if isinstance(delivery, UUID):
                 files.append(file)
                 reports.append(_report(file, file.said, delivery))
             else:
-                left.append(LeftFile(file.seen.mark, delivery))
+                left.append(LeftFile(file.mark, delivery))
         taken: list[SeenFile] = []
+        more = False
         for file, answer in zip(files, await self._answers(subscriber, files, reports, read), strict=True):
             if isinstance(answer, Kept):
                 taken += [file.seen] if file.document is None else [file.seen, file.document]
+            elif answer is None:
+                more = True
             else:
-                left.append(LeftFile(file.seen.mark, answer))
-        return taken, left
+                left.append(LeftFile(file.mark, answer))
+        return taken, left, more
 
     async def _answers(
         self,
@@ -203,10 +220,12 @@ class CollectingRoom:
         files: Sequence[FoundFile],
         reports: Sequence[Report],
         read: Callable[[SeenFile], AsyncIterator[bytes]],
-    ) -> Sequence[Kept | str]:
-        """Of each, in order: it is kept, or why not. Those that return a document are reported one by one: where one
-        cannot be read, the others are kept all the same."""
-        told: list[Kept | str] = []
+    ) -> Sequence[Kept | str | None]:
+        """Of each, in order: it is kept, or why not; None: there was no time for it. Those that return a document are
+        reported one by one: where one cannot be read, the others are kept all the same."""
+        told: list[Kept | str | None] = []
+        loop = asyncio.get_running_loop()
+        until = loop.time() + _LOOK * self._pace.limit.total_seconds()
         for returns, group in groupby(
             zip(files, reports, strict=True), lambda pair: pair[0].document is not None
         ):
@@ -216,8 +235,15 @@ class CollectingRoom:
                 continue
             for file, report in group:
                 assert file.document is not None
+                if loop.time() > until:
+                    told.append(None)
+                    continue
+                # Others wait for the end of this look: it comes at a pace, or not at all.
                 try:
-                    answers = await self._reports.report(subscriber, [report], {0: read(file.document)})
+                    async with asyncio.timeout(self._pace.patience(file.document.size).total_seconds()):
+                        answers = await self._reports.report(subscriber, [report], {0: read(file.document)})
+                except TimeoutError:
+                    told.append("document_slow")
                 except DocumentAway as away:
                     told.append(str(away))
                 else:

@@ -5,13 +5,9 @@ One little hub and one server for the whole file: each test has a folder and sub
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
-from itertools import count
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -19,104 +15,29 @@ import pytest
 import pytest_asyncio
 from structlog.testing import capture_logs
 
-from connectors.sftp import SftpConnector
-from hub.adapters.keys.local import LocalKeyring
-from hub.adapters.postgres.partners import PostgresPartners
 from hub.adapters.postgres.return_folders import PostgresReturnFolders
-from hub.domain.partner import Endpoint, Partner
-from hub.ports.returns import Acknowledgement, DocumentAway, NamedDelivery, Returns
-from hub.services.collecting import CollectingRoom, CollectPace, meant
-from hub.services.endpoints import EndpointRoom
+from hub.ports.returns import Acknowledgement, NamedDelivery
+from hub.services.collecting import meant
 from tests.conformance.samples import execute, rows
-from tests.conftest import Databases
-from tests.connectors.openssh import OpenSsh, missing, openssh
-from tests.connectors.partners import surroundings
-from tests.services.http_world import SENDER, World, offer, open_world
+from tests.services.return_town import PACE, Dying, Ground, Town, return_ground, return_town
 from tests.unit.samples import BONNEVILLE
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-PACE = CollectPace(timedelta(minutes=5), timedelta(seconds=10))
 SECRET = "Zébulon-7319"
-MOST_RETURNED = 2_000_000
-_numbers = count(1)
-
-
-@dataclass
-class Town:
-    """Bonneville, with a return folder."""
-
-    world: World
-    room: CollectingRoom
-    sftp: SftpConnector
-    folder: Path
-    endpoint: Endpoint
-
-    async def dossier(self) -> tuple[str, str]:
-        """A submission for it: its number, and the delivery."""
-        name = f"retour-{next(_numbers)}"
-        answer = await self.world.post(offer(external_id=name))
-        await self.world.route()
-        told = (await self.world.call("GET", f"/v1/submissions/{answer.json['id']}")).json
-        found = (one["id"] for one in told["deliveries"] if one["partner"] == "Mairie de Bonneville")
-        return name, next(found)
-
-    def leave(self, name: str, inside: str, at: int = 1_700_000_000) -> None:
-        (self.folder / name).write_text(f"<acquittement>{inside}</acquittement>")
-        os.utime(self.folder / name, (at, at))
-
-    def there(self) -> list[str]:
-        return sorted(found.name for found in self.folder.iterdir())
-
-    async def look(self, room: CollectingRoom | None = None) -> int:
-        """As if the time for it had come."""
-        await execute(self.world.database, "UPDATE return_folder SET due_at = clock_timestamp()")
-        return await (room or self.room).run_once()
-
-    async def events(self, delivery: str) -> list[Any]:
-        told = (await self.world.call("GET", "/v1/events?since=0&limit=500", SENDER)).json["items"]
-        return [one for one in told if one["delivery"] == delivery]
-
-    def over(self, returns: Returns) -> CollectingRoom:
-        database, keyring = self.world.database, LocalKeyring(bytes(range(32)))
-        return CollectingRoom(
-            PostgresReturnFolders(database),
-            PostgresPartners(database),
-            {"sftp": returns},
-            self.world.rooms.reports,
-            EndpointRoom(keyring),
-            self.world.rooms.clock,
-            PACE,
-        )
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def ground(
     postgres_dsn: str, database_template: str, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[tuple[World, OpenSsh]]:
-    if (why := missing()) is not None:
-        pytest.skip(why)
-    made = Databases(postgres_dsn, database_template)
-    with openssh(tmp_path_factory.mktemp("sshd")) as server:
-        async with open_world(made.make(), tmp_path_factory.mktemp("hub")) as world:
-            yield world, server
-    made.drop()
+) -> AsyncIterator[Ground]:
+    async with return_ground(postgres_dsn, database_template, tmp_path_factory) as built:
+        yield built
 
 
 @pytest_asyncio.fixture(loop_scope="module")
-async def town(ground: tuple[World, OpenSsh]) -> AsyncIterator[Town]:
-    world, server = ground
-    folder, _ = server.fresh(f"retour-{next(_numbers)}")
-    endpoint = server.at(".", return_directory=str(folder), return_max_size=MOST_RETURNED)
-    kept = EndpointRoom(LocalKeyring(bytes(range(32)))).seal(
-        Partner(BONNEVILLE, "Mairie de Bonneville", endpoint)
-    )
-    await PostgresPartners(world.database).keep([kept])
-    await execute(world.database, "DELETE FROM return_folder")
-    sftp = SftpConnector(surroundings())
-    town = Town(world, None, sftp, folder, endpoint)  # type: ignore[arg-type]
-    town.room = town.over(sftp)
-    yield town
-    await sftp.close()
+async def town(ground: Ground) -> AsyncIterator[Town]:
+    async with return_town(ground) as opened:
+        yield opened
 
 
 async def test_a_file_becomes_an_event_and_is_taken_away(town: Town) -> None:
@@ -147,22 +68,6 @@ async def test_a_delivery_may_be_named_by_the_sender_s_number(town: Town) -> Non
     assert [one["status"] for one in await town.events(delivery)] == ["DONE"]
 
 
-class Dying:
-    """Comes to its end, as a process would, when the files are to be taken away."""
-
-    def __init__(self, returns: Returns) -> None:
-        self._returns = returns
-
-    async def collect(self, *given: Any) -> Any:
-        return await self._returns.collect(*given)
-
-    def read(self, *given: Any, **named: Any) -> Any:
-        return self._returns.read(*given, **named)
-
-    async def done(self, *given: Any) -> Any:
-        raise RuntimeError
-
-
 async def test_killed_before_the_file_is_taken_away_the_next_look_says_the_same_event(town: Town) -> None:
     _, delivery = await town.dossier()
     town.leave("a.xml", f"<remise>{delivery}</remise><statut>DONE</statut>")
@@ -172,137 +77,6 @@ async def test_killed_before_the_file_is_taken_away_the_next_look_says_the_same_
     await town.look()
     assert town.there() == []
     assert [one["status"] for one in await town.events(delivery)] == ["DONE"]
-
-
-# --- documents ----------------------------------------------------------------------------------------
-
-PAPER = b"%PDF-1.7 " + bytes(range(256)) * 4096
-"""More than one request of the protocol brings."""
-
-
-def _returning(delivery: str, name: str = "arr\u00eat\u00e9.pdf", more: str = "") -> str:
-    return f"<remise>{delivery}</remise><statut>IN_PROGRESS</statut><fichier>{name}</fichier>{more}"
-
-
-async def _file(town: Town, event: Any) -> bytes:
-    answer = await town.world.call("GET", f"/v1/events/{event['id']}/file", SENDER)
-    assert answer.status == 200, answer.body
-    return answer.body
-
-
-def _lay(town: Town, name: str, content: bytes, at: int = 1_690_000_000) -> None:
-    (town.folder / name).write_bytes(content)
-    os.utime(town.folder / name, (at, at))
-
-
-async def test_a_document_comes_with_the_file_that_returns_it_and_both_are_taken_away(town: Town) -> None:
-    _, delivery = await town.dossier()
-    _lay(town, "arr\u00eat\u00e9.pdf", PAPER)
-    said = f"<taille>{len(PAPER)}</taille><empreinte>{hashlib.sha256(PAPER).hexdigest().upper()}</empreinte>"
-    town.leave("a.xml", _returning(delivery, more=said))
-    town.leave("b.xml", f"<remise>{delivery}</remise><statut>DONE</statut>", 1_700_000_009)
-    await town.look()
-    first, second = await town.events(delivery)
-    assert [first["status"], second["status"]] == ["IN_PROGRESS", "DONE"]
-    assert (first["file"]["name"], first["file"]["media_type"]) == ("arr\u00eat\u00e9.pdf", "application/pdf")
-    assert await _file(town, first) == PAPER
-    assert town.there() == []
-
-
-async def test_killed_before_a_document_is_taken_away_it_is_returned_once(town: Town) -> None:
-    _, delivery = await town.dossier()
-    _lay(town, "a.pdf", PAPER)
-    town.leave("a.xml", _returning(delivery, "a.pdf"))
-    await town.look(town.over(Dying(town.sftp)))
-    assert town.there() == ["a.pdf", "a.xml"]
-    await town.look()
-    assert town.there() == []
-    [event] = await town.events(delivery)
-    assert await _file(town, event) == PAPER
-
-
-async def test_a_document_that_is_not_there_yet_is_waited_for(town: Town) -> None:
-    _, delivery = await town.dossier()
-    town.leave("a.xml", _returning(delivery, "a.pdf", f"<taille>{len(PAPER)}</taille>"))
-    await town.look()
-    _lay(town, "a.pdf", PAPER[:1000])
-    await town.look()
-    assert await town.events(delivery) == []
-    assert town.there() == ["a.pdf", "a.xml"]
-    await execute(town.world.database, "DELETE FROM return_file")
-    _lay(town, "a.pdf", PAPER)
-    await town.look()
-    assert len(await town.events(delivery)) == 1
-    assert town.there() == []
-
-
-class Cutting(Dying):
-    """Breaks off in the middle of each document."""
-
-    async def read(self, *given: Any, **named: Any) -> AsyncIterator[bytes]:
-        yield PAPER[:1000]
-        raise DocumentAway("sftp.disconnected")
-
-    async def done(self, *given: Any) -> Any:
-        return await self._returns.done(*given)
-
-
-async def test_a_document_that_breaks_off_leaves_nothing_behind_and_holds_up_no_other_file(
-    town: Town,
-) -> None:
-    _, delivery = await town.dossier()
-    _lay(town, "a.pdf", PAPER)
-    town.leave("a.xml", _returning(delivery, "a.pdf"))
-    town.leave("b.xml", f"<remise>{delivery}</remise><message>Bonjour</message>", 1_700_000_009)
-    before = set(town.world.folder.rglob("*"))
-    await town.look(town.over(Cutting(town.sftp)))
-    assert [one["message"] for one in await town.events(delivery)] == ["Bonjour"]
-    assert town.there() == ["a.pdf", "a.xml"]
-    assert {one for one in set(town.world.folder.rglob("*")) - before if one.is_file()} == set()
-    await town.look()
-    assert await _file(town, (await town.events(delivery))[1]) == PAPER
-
-
-@pytest.mark.parametrize(
-    ("name", "more", "flaw"),
-    [
-        ("../a.pdf", "", "document_name"),
-        (".a.pdf", "", "document_name"),
-        ("lien.pdf", "", "document_missing"),
-        ("dossier", "", "document_missing"),
-        ("a.xml", "", "document_missing"),
-        ("a.pdf", "<taille>-1</taille>", "document_size"),
-        ("a.pdf", "<taille>7</taille>", "document_size"),
-        ("a.pdf", "<empreinte>abc</empreinte>", "document_digest"),
-        ("a.pdf", f"<empreinte>{'0' * 64}</empreinte>", "invalid"),
-        ("grand.pdf", "", "document_too_large"),
-    ],
-)
-async def test_a_document_that_cannot_be_taken_leaves_everything_as_it_is(
-    town: Town, name: str, more: str, flaw: str
-) -> None:
-    await execute(town.world.database, "DELETE FROM journal WHERE event = 'return_file.unreadable'")
-    await execute(town.world.database, "DELETE FROM return_file")
-    _, delivery = await town.dossier()
-    (town.folder / "dossier").mkdir()
-    (town.folder / "lien.pdf").symlink_to("/etc/passwd")
-    _lay(town, "a.pdf", b"%PDF")
-    _lay(town, "grand.pdf", bytes(MOST_RETURNED + 1))
-    town.leave("a.xml", _returning(delivery, name, more))
-    before = town.there()
-    for _ in range(2):
-        await town.look()
-    assert flaw in await _told(town)
-    assert await town.events(delivery) == []
-    assert town.there() == before
-
-
-async def _told(town: Town) -> list[str]:
-    found = await rows(
-        town.world.database,
-        "SELECT detail FROM journal WHERE event = 'return_file.unreadable' ORDER BY at, detail",
-    )
-    return [row["detail"].rpartition(", ")[2] for row in found]
 
 
 async def test_what_nobody_can_read_stays_is_told_once_and_stops_nothing(town: Town) -> None:
@@ -315,10 +89,10 @@ async def test_what_nobody_can_read_stays_is_told_once_and_stops_nothing(town: T
     town.leave("good.xml", f"<remise>{delivery}</remise><statut>IN_PROGRESS</statut>", 1_700_000_009)
     await town.look()
     assert len(await town.events(delivery)) == 1
-    assert await _told(town) == [], "it may still be being written"
+    assert await town.told() == [], "it may still be being written"
     for _ in range(3):
         await town.look()
-    assert sorted(await _told(town)) == ["no_xml", "unknown", "unknown"]
+    assert sorted(await town.told()) == ["no_xml", "unknown", "unknown"]
     assert town.there() == sorted(["foreign.xml", "nobody.xml", f"{SECRET}.xml"])
     there = await rows(town.world.database, "SELECT * FROM return_file")
     lines = await rows(town.world.database, "SELECT detail FROM journal")
