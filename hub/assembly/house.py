@@ -66,6 +66,7 @@ from hub.services.reporting import ReportRoom
 from hub.services.routing import RoutingRoom
 from hub.services.shelf import Shelf, ShelfRoom
 from hub.services.sweep import SweepRoom, UploadSweep
+from hub.services.trying import TrialRoom
 from hub.services.uploads import UploadRoom
 from hub.settings import Settings
 from hub.wire import (
@@ -249,6 +250,10 @@ class House:
         return known
 
     @cached_property
+    def trials(self) -> TrialRoom:
+        return TrialRoom(self.base.partners, EndpointRoom(self.base.keyring).opened, self.channels)
+
+    @cached_property
     def collecting(self) -> CollectingRoom:
         settings = self.settings
         return CollectingRoom(
@@ -341,6 +346,7 @@ class House:
             numbers=PostgresNumbers(self.base.database),
             lanes=self.base.lane_orders,
             channels=channel_fields(),
+            trials=self.trials,
             parcels=self.parcels,
             reports=self.reports,
             events=self.events,

@@ -7,7 +7,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from hub.assembly.ground import Ground
 from hub.assembly.house import House
-from hub.services.endpoints import EndpointRoom
 from hub.services.trying import TrialRoom
 
 
@@ -15,5 +14,4 @@ from hub.services.trying import TrialRoom
 async def trial_room(ground: Ground) -> AsyncIterator[TrialRoom]:
     """Raises SettingsError."""
     async with AsyncExitStack() as stack:
-        house = House(ground, stack)
-        yield TrialRoom(ground.partners, EndpointRoom(ground.keyring).opened, house.channels)
+        yield House(ground, stack).trials

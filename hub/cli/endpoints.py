@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from enum import StrEnum
 from typing import Annotated
 
@@ -15,9 +14,11 @@ from rich.table import Table
 from hub import assembly
 from hub.cli.shared import AsJson, guarded, on_ground, say, write_json
 from hub.cli.shared import subscriber as named
+from hub.domain.errors import SettingsError
 from hub.domain.fields import Field
 from hub.domain.trials import StepState, Trial
 from hub.wire.fields import form, schema, table
+from hub.wire.trials import trial_answers
 
 
 def add_to(partners: typer.Typer) -> None:
@@ -89,21 +90,14 @@ def try_out(
 
     async def work(ground: assembly.Ground) -> Sequence[Trial]:
         async with assembly.trial_room(ground) as room:
-            return await room.try_out(subscriber, limit, send=send)
+            trials = await room.try_out(subscriber, limit, send=send)
+            if trials is None:
+                raise SettingsError(f"{subscriber} is no partner: import it first")
+            return trials
 
     trials = on_ground(work)
     if as_json:
-        write_json(
-            [
-                {
-                    "channel": one.channel,
-                    "notice": one.notice,
-                    "well": one.is_well,
-                    "steps": [asdict(step) for step in one.steps],
-                }
-                for one in trials
-            ]
-        )
+        write_json([one.model_dump(mode="json") for one in trial_answers(trials)])
     else:
         for one in trials:
             say(_TITLES[lang][one.notice].format(channel=one.channel))

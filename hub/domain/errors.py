@@ -76,6 +76,10 @@ class LeaseLost(HubError):
     """Another worker holds what this one believed to hold."""
 
 
+class TrialUnderWay(HubError):
+    """A trial of this partner, or too many others, are under way: look again in a moment."""
+
+
 class Tampered(HubError):
     """Sealed content does not open: it was changed, cut, or sealed under another key."""
 

@@ -1,21 +1,28 @@
 """Trials (essais) of endpoints: the room that tries what a partner's parcels would meet, and sends none of them.
 
-Business of this room: which endpoints a partner has, and that a connector which cannot be tried, or an endpoint that
-cannot be read, is told as a step too. What a step is on a channel is its connector's business.
+Business of this room: which endpoints a partner has, that a connector which cannot be tried, or an endpoint that
+cannot be read, is told as a step too, and that a trial ends. What a step is on a channel is its connector's business.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 
-from hub.domain.errors import MissingKey, SettingsError, Tampered, UnknownKey
+from hub.domain.errors import MissingKey, Tampered, TrialUnderWay, UnknownKey
 from hub.domain.identity import Subscriber
 from hub.domain.partner import Endpoint, Partner
 from hub.domain.trials import Step, StepState, Trial
 from hub.ports.connector import Connector, Triable
 from hub.ports.partners import KeptPartner, Partners
+
+AT_ONCE = 4
+"""Trials under way in one process."""
+
+_STEPS = 8
+"""How often a trial may wait for a silent server, which is then no server that parcels arrive at."""
 
 log = structlog.get_logger()
 
@@ -30,13 +37,22 @@ class TrialRoom:
         self._partners = partners
         self._opened = opened
         self._connectors = connectors
+        self._under_way: set[Subscriber] = set()
 
-    async def try_out(self, subscriber: Subscriber, limit: float, *, send: bool) -> Sequence[Trial]:
-        """Of its endpoint, and of where its notices go, if anywhere. `limit`: seconds to wait for a silent server;
-        `send`: something that is no parcel may be sent there. Raises SettingsError for one that is no partner."""
-        kept = await self._partners.get(subscriber)
-        if kept is None:
-            raise SettingsError(f"{subscriber} is no partner: import it first")
+    async def try_out(self, subscriber: Subscriber, limit: float, *, send: bool) -> Sequence[Trial] | None:
+        """Of its endpoint, and of where its notices go, if anywhere; None for one that is no partner. `limit`: seconds
+        to wait for a silent server, and eight times as many for each endpoint in all; `send`: something that is no
+        parcel may be sent there. Raises TrialUnderWay, also where too many partners are tried at once."""
+        if subscriber in self._under_way or len(self._under_way) >= AT_ONCE:
+            raise TrialUnderWay
+        self._under_way.add(subscriber)
+        try:
+            kept = await self._partners.get(subscriber)
+            return None if kept is None else await self._trials(kept, limit, send)
+        finally:
+            self._under_way.discard(subscriber)
+
+    async def _trials(self, kept: KeptPartner, limit: float, send: bool) -> Sequence[Trial]:
         channel = kept[0].endpoint.channel
         try:
             partner = self._opened(kept)
@@ -68,9 +84,20 @@ class TrialRoom:
                     "channel", StepState.NOTED, "Ce canal ne s'essaie pas.", "This channel cannot be tried."
                 )
             ]
+        whole = asyncio.timeout(limit * _STEPS)
         try:
-            return await connector.try_out(endpoint, limit, send)
+            async with whole:
+                return await connector.try_out(endpoint, limit, send)
         except Exception as fault:  # our own fault, of a connector that is perhaps not ours
+            if whole.expired():
+                return [
+                    _step(
+                        "trial",
+                        StepState.WRONG,
+                        "L'essai a été arrêté : il n'en finissait pas.",
+                        "The trial was stopped: it did not come to an end.",
+                    )
+                ]
             log.error("trial.failed", channel=endpoint.channel, error=type(fault).__name__)
             return [
                 _step(

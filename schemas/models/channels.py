@@ -1,8 +1,8 @@
-"""What the HTTP API answers about channels."""
+"""What the HTTP API answers about channels, and about an endpoint that was tried."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -41,3 +41,22 @@ class ChannelAnswer(WireModel):
 
 class ChannelListAnswer(WireModel):
     items: list[ChannelAnswer]
+
+
+class StepAnswer(WireModel):
+    """One thing that a trial looked at, and what was found; never a secret, never a text of the partner's server."""
+
+    name: str = Field(description="A word: name, connection, host_key, login …")
+    state: Literal["well", "wrong", "noted"]
+    fr: str
+    en: str
+    cause: str | None = Field(description="What an attempt would be deferred or refused for.")
+
+
+class TrialAnswer(WireModel):
+    """Of one endpoint of a partner, step by step."""
+
+    channel: str
+    notice: bool = Field(description="Of where its notices go, not its parcels.")
+    well: bool = Field(description="No step is wrong.")
+    steps: list[StepAnswer]

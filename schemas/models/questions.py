@@ -133,6 +133,15 @@ class OpenLaneIn(WireModel):
     reason: OperatorsReason = Field(description="For the journal; no personal data.")
 
 
+class TrialIn(WireModel):
+    send: bool = Field(
+        default=False, description="A webhook may be sent a signed ping, which its server sees."
+    )
+    limit: float = Field(
+        default=15, ge=1, le=30, description="Seconds to wait for a silent server, at each step."
+    )
+
+
 class ReplayIn(SelectionIn):
     """An order to send again. Submissions are decided anew, by the rules of today."""
 

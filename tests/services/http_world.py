@@ -21,6 +21,7 @@ from uuid import UUID
 
 import aiohttp
 
+from connectors.mailbox import MailboxConnector
 from hub.adapters.keys.local import LocalKeyring
 from hub.adapters.objects.local import LocalAttachments
 from hub.adapters.postgres.database import Database
@@ -52,11 +53,13 @@ from hub.entrypoints.http.rooms import Rooms, Vitals
 from hub.entrypoints.http.server import serve
 from hub.ports.rule_books import Change
 from hub.ports.tokens import OperatorIdentity, PartnerIdentity, Role, SenderIdentity
+from hub.services.endpoints import EndpointRoom
 from hub.services.events import EventRoom
 from hub.services.intake import IntakeRoom
 from hub.services.library import Library
 from hub.services.parcels import ParcelRoom
 from hub.services.reporting import ReportRoom
+from hub.services.trying import TrialRoom
 from hub.services.uploads import UploadRoom
 from hub.wire import items, read_change
 from schemas.models.rules import ProcedureIn, SubscriptionIn
@@ -274,6 +277,9 @@ async def rooms_on(
         numbers=PostgresNumbers(database),
         lanes=PostgresLaneOrders(database),
         channels=channel_fields(),
+        trials=TrialRoom(
+            PostgresPartners(database), EndpointRoom(keyring).opened, {"mailbox": MailboxConnector()}
+        ),
         parcels=ParcelRoom(attachments, keyring, library.title),
         reports=ReportRoom(over(PostgresEvents(database)), attachments, keyring, library, clock),
         events=PostgresEvents(database),

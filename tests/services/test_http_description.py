@@ -76,6 +76,7 @@ async def test_every_route_is_described_with_its_answers_and_its_problems(world:
         "GET /v1/events",
         "GET /v1/events/{id}/file",
         "GET /v1/channels",
+        "POST /v1/partners/{number}/test",
         "GET /v1/lanes",
         "POST /v1/lanes/{id}/open",
         "POST /v1/mailbox/{delivery}/acknowledge",

@@ -1,4 +1,5 @@
-"""Operators' lanes and partners' numbers over HTTP: who may ask, what is told, and what is refused by its field."""
+"""Operators' lanes and trials, and partners' numbers over HTTP: who may ask, what is told, and what is refused by
+its field."""
 
 from __future__ import annotations
 
@@ -6,10 +7,13 @@ import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest_asyncio
 
 from hub.adapters.postgres.database import Connection
+from hub.domain.errors import TrialUnderWay
+from hub.services.trying import TrialRoom
 from tests.services.http_world import SENDER, Answer, World, offer, open_world
 from tests.unit.samples import BONNEVILLE
 
@@ -110,3 +114,36 @@ async def test_an_operator_s_form_learns_what_each_channel_asks(world: World) ->
     assert told["sftp"]["json_schema"]["properties"]["secrets"]["properties"]["password"]["writeOnly"] is True
     for who, status in ((SENDER, 403), ("ministry", 403), (None, 401)):
         assert (await world.call("GET", "/v1/channels", who)).status == status
+
+
+# --- trials -------------------------------------------------------------------------------------------
+
+
+async def try_out(world: World, partner: object, who: str | None, **told: object) -> Answer:
+    headers = {"Content-Type": "application/json"}
+    body = json.dumps(told).encode()
+    return await world.call("POST", f"/v1/partners/{partner}/test", who, data=body, headers=headers)
+
+
+async def test_an_operator_tries_a_partner_s_endpoint(world: World) -> None:
+    answer = await try_out(world, BONNEVILLE, "operator")
+    assert answer.status == 200, answer.body
+    [told] = answer.json
+    assert (told["channel"], told["notice"], told["well"]) == ("mailbox", False, True)
+    assert {frozenset(step) for step in told["steps"]} == {frozenset({"name", "state", "fr", "en", "cause"})}
+
+
+async def test_trials_are_for_operators_who_may_send_again_and_one_at_a_time(world: World) -> None:
+    for who, status in ((SENDER, 403), ("bonneville", 403), ("reader", 403), (None, 401)):
+        assert (await try_out(world, BONNEVILLE, who)).status == status
+    for nobody in ("21740042390019-nobody", "21740042390019", "x", "%00", f"{BONNEVILLE}%0A", "9" * 4000):
+        assert (await try_out(world, nobody, "operator")).status == 404, nobody
+    for field, value in (
+        ("send", "oui"), ("limit", 0), ("limit", 31), ("limit", "15"), ("limit", None), ("inconnu", 1),
+    ):  # fmt: skip
+        answer = await try_out(world, BONNEVILLE, "operator", **{field: value})
+        assert (answer.status, {place for place, _ in answer.rules}) == (422, {f"/{field}"})
+    assert (await world.call("POST", f"/v1/partners/{BONNEVILLE}/test", "operator", data=b"")).status == 415
+    with patch.object(TrialRoom, "try_out", side_effect=TrialUnderWay):
+        busy = await try_out(world, BONNEVILLE, "operator")
+    assert (busy.status, busy.headers["Retry-After"]) == (429, "10")

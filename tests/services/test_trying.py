@@ -1,14 +1,16 @@
-"""The room of trials: which endpoints a partner has, and what is told when one cannot even be tried."""
+"""The room of trials: which endpoints a partner has, what is told when one cannot even be tried, and that a trial
+ends."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from hub.domain.errors import SettingsError, Tampered
+from hub.domain.errors import Tampered, TrialUnderWay
 from hub.domain.fields import Field
 from hub.domain.identity import Subscriber
 from hub.domain.pace import ChannelFallback, PartnerPace
@@ -61,7 +63,9 @@ async def trials(
 ) -> Sequence[Trial]:
     partner = Partner(TOWN, "Mairie", Endpoint("fax", {"number": "1"}), None, pace)
     room = TrialRoom(Kept(partner), opened, connectors)  # type: ignore[arg-type]
-    return await room.try_out(TOWN, 5, send=True)
+    found = await room.try_out(TOWN, 5, send=True)
+    assert found is not None
+    return found
 
 
 async def test_an_endpoint_is_tried_and_where_notices_go_too() -> None:
@@ -106,5 +110,48 @@ async def test_secrets_that_do_not_open_are_told() -> None:
 
 async def test_who_is_no_partner_is_not_tried() -> None:
     room = TrialRoom(Kept(Partner(TOWN, "Mairie", Endpoint("fax", {}))), lambda kept: kept[0], {})  # type: ignore[arg-type]
-    with pytest.raises(SettingsError, match="is no partner"):
-        await room.try_out(Subscriber(TOWN.siret, "other"), 5, send=False)
+    assert await room.try_out(Subscriber(TOWN.siret, "other"), 5, send=False) is None
+
+
+class Silent(Tried):
+    """Its trial ends when somebody ends it. `begun`, `ended`: that this happened."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun, self.ended = asyncio.Event(), asyncio.Event()
+
+    async def try_out(self, endpoint: Endpoint, limit: float, send: bool) -> Sequence[Step]:
+        self.begun.set()
+        try:
+            return await asyncio.Future()
+        finally:
+            self.ended.set()
+
+
+async def test_a_partner_is_tried_once_at_a_time_and_again_when_that_has_ended() -> None:
+    silent = Silent()
+    partner = Partner(TOWN, "Mairie", Endpoint("fax", {}))
+    room = TrialRoom(Kept(partner), lambda kept: kept[0], {"fax": silent})  # type: ignore[arg-type, dict-item]
+    first = asyncio.create_task(room.try_out(TOWN, 60, send=False))
+    await silent.begun.wait()
+    with pytest.raises(TrialUnderWay):
+        await room.try_out(TOWN, 60, send=False)
+    assert await room.try_out(Subscriber(TOWN.siret, "other"), 60, send=False) is None
+    first.cancel()
+    await asyncio.wait([first])
+    silent.begun.clear()
+    again = asyncio.create_task(room.try_out(TOWN, 60, send=False))
+    await silent.begun.wait()
+    again.cancel()
+    await asyncio.wait([again])
+
+
+async def test_a_trial_that_does_not_end_is_ended_and_that_is_a_step() -> None:
+    silent = Silent()
+    partner = Partner(TOWN, "Mairie", Endpoint("fax", {}))
+    room = TrialRoom(Kept(partner), lambda kept: kept[0], {"fax": silent})  # type: ignore[arg-type, dict-item]
+    found = await room.try_out(TOWN, 0.01, send=False)
+    assert found is not None
+    assert [(one.name, one.state) for one in found[0].steps] == [("trial", StepState.WRONG)]
+    assert "arrêté" in found[0].steps[0].fr
+    assert silent.ended.is_set()

@@ -15,7 +15,15 @@ from pydantic.json_schema import models_json_schema
 from hub.entrypoints.http.problems import MEDIA_TYPE
 from schemas.models.answers import LineAnswer, ProblemAnswer
 from schemas.models.events import ReportIn
-from schemas.models.questions import AcknowledgeIn, LeaseIn, OpenLaneIn, ReplayIn, RerouteIn, SelectionIn
+from schemas.models.questions import (
+    AcknowledgeIn,
+    LeaseIn,
+    OpenLaneIn,
+    ReplayIn,
+    RerouteIn,
+    SelectionIn,
+    TrialIn,
+)
 from schemas.models.submission import SubmissionIn
 
 Responses = dict[int | str, dict[str, Any]]
@@ -76,6 +84,7 @@ class Described(FastAPI):
                     (SelectionIn, "validation"),
                     (RerouteIn, "validation"),
                     (OpenLaneIn, "validation"),
+                    (TrialIn, "validation"),
                     (ReportIn, "validation"),
                     (LeaseIn, "validation"),
                     (AcknowledgeIn, "validation"),

@@ -29,6 +29,7 @@ from hub.services.intake import IntakeRoom
 from hub.services.library import Library
 from hub.services.parcels import ParcelRoom
 from hub.services.reporting import ReportRoom
+from hub.services.trying import TrialRoom
 from hub.services.uploads import UploadRoom
 
 
@@ -54,6 +55,7 @@ class Rooms:
     numbers: Numbers
     lanes: LaneOrders
     channels: Mapping[str, Sequence[Field]]
+    trials: TrialRoom
     parcels: ParcelRoom
     reports: ReportRoom
     events: Events
