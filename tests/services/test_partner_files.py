@@ -156,6 +156,24 @@ def test_a_line_that_is_wrong_is_told_by_its_place_its_field_and_a_sentence(
     assert told in found[0], found
 
 
+@pytest.mark.parametrize(
+    ("cells", "told"),
+    [
+        ("\x07;", "editeur: "),
+        (f"{'e' * 61};", "editeur: "),
+        (";hunter2 psl", "emetteur: "),
+        (";psl", "emetteur: a sender's events are sent by the webhook channel alone"),
+    ],
+    ids=["signs", "long", "no-code", "mailbox"],
+)
+def test_a_vendor_or_a_sender_that_cannot_be_is_told_by_its_column(
+    tmp_path: Path, cells: str, told: str
+) -> None:
+    line = f"{BONNEVILLE.siret};74042;M;;;;;;;;{cells}"
+    [found] = refused(tmp_path, line, header=f"{HEADER};Éditeur;émetteur")
+    assert told in found, found
+
+
 def test_the_good_lines_of_a_file_go_in(tmp_path: Path) -> None:
     lines = [
         f"{BONNEVILLE.siret};74042;Bonneville;;EtatCivil;74042;;;;",

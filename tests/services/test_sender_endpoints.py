@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,31 @@ def test_an_endpoint_that_cannot_be_refuses_its_partner_alone(tmp_path: Path, to
     plan = planned(reading(tmp_path, listed(record(BONNEVILLE, **told), record(MARIGNIER, **webhook()))))
     assert [step.partner.subscriber for step in plan.partners.all] == [MARIGNIER]
     assert [remark.field for remark in plan.refused] == ["sender"]
+
+
+async def test_a_table_tells_a_partner_s_vendor_and_sender_and_takes_them_away(
+    database: str, tmp_path: Path
+) -> None:
+    opened = await Database.open(database)
+    world = await Onboarding.begin(opened, tmp_path)
+    header, who = "siret;guichet;nom;canal;parametres;editeur;emetteur", f"{BONNEVILLE.siret};74042"
+    settings = json.dumps({**webhook()["settings"], "secrets": webhook()["secrets"]}).replace('"', '""')
+    table = f'{header}\n{who};Bonneville;webhook;"{settings}";=Éditeur;psl\n'
+    assert (await world.import_(table, "one.csv")).partners == 1
+    assert await named(world) == ("=Éditeur", "psl")
+    exported = await world.export(ExportForm.CSV)
+    assert (await world.plan(exported.read_bytes(), "again.csv")).changes_nothing
+    # An empty cell says nothing.
+    assert (await world.plan(f"{header}\n{who};;;;;\n", "empty.csv")).changes_nothing
+    assert (await world.import_(f"{header}\n{who};;;;aucun;Aucun\n", "none.csv")).partners == 1
+    assert await named(world) == (None, None)
+    await opened.close()
+
+
+async def named(world: Onboarding) -> tuple[str | None, str | None]:
+    kept = await world.partners.get(BONNEVILLE)
+    assert kept is not None
+    return kept[0].vendor, kept[0].sender
 
 
 def test_two_that_come_for_one_sender_are_both_refused(tmp_path: Path) -> None:

@@ -30,8 +30,14 @@ from hub.adapters.partners.reading import (
 from hub.domain.errors import RuleBookError
 from hub.domain.rules import SubscriptionState
 from hub.domain.territory import Place
-from hub.services.listings import ListedPartner, ListedSubscription
-from schemas.models.partners import EndpointSecrets, EndpointSettings, PartnerName, state_named
+from hub.services.listings import NOBODY, ListedPartner, ListedSubscription
+from schemas.models.partners import (
+    EndpointSecrets,
+    EndpointSettings,
+    PartnerName,
+    VendorName,
+    state_named,
+)
 from schemas.models.rules import Day, PlaceText
 from schemas.models.submission import Code
 
@@ -46,6 +52,8 @@ COLUMNS = (
     "date_debut",
     "date_fin",
     "parametres",
+    "editeur",
+    "emetteur",
 )
 WORDS: Mapping[str, str] = {
     "subscriber": "siret",
@@ -53,6 +61,8 @@ WORDS: Mapping[str, str] = {
     "channel": "canal",
     "settings": "parametres",
     "secrets": "parametres",
+    "vendor": "editeur",
+    "sender": "emetteur",
     "procedure": "demarche",
     "place": "lieu",
     "state": "etat",
@@ -62,9 +72,12 @@ WORDS: Mapping[str, str] = {
 """How a table calls what the partners file calls otherwise."""
 NO_DAY = "aucune"
 """Where a day may stand: there is to be none."""
+NO_NAME = "aucun"
+"""Where a vendor or a sender may stand: there is to be none."""
 
 _NAME: TypeAdapter[str] = TypeAdapter(PartnerName)
-_PROCEDURE: TypeAdapter[str] = TypeAdapter(Code)
+_CODE: TypeAdapter[str] = TypeAdapter(Code)
+_VENDOR: TypeAdapter[str] = TypeAdapter(VendorName)
 _PLACE: TypeAdapter[str] = TypeAdapter(PlaceText)
 _DAY: TypeAdapter[date] = TypeAdapter(Day)
 _SETTINGS: TypeAdapter[dict[str, JsonValue]] = TypeAdapter(EndpointSettings)
@@ -204,6 +217,8 @@ class _Lines:
             secrets,
             self.subscriptions(where, cells),
             whole=True,
+            vendor=self.cell(cells, "editeur", lambda told: _name_of(_VENDOR, told, "editeur")),
+            sender=self.cell(cells, "emetteur", lambda told: _name_of(_CODE, told, "emetteur")),
         )
 
     def subscriptions(self, where: str, cells: Mapping[str, str]) -> tuple[ListedSubscription, ...]:
@@ -221,7 +236,7 @@ class _Lines:
         return (
             ListedSubscription(
                 where,
-                self.cell(cells, "demarche", lambda told: fitting(_PROCEDURE, told, "demarche")),
+                self.cell(cells, "demarche", lambda told: fitting(_CODE, told, "demarche")),
                 self.cell(cells, "lieu", self.place),
                 self.cell(cells, "etat", _state),
                 since,
@@ -260,6 +275,10 @@ def _settings(told: str) -> tuple[dict[str, JsonValue], dict[str, str] | None]:
         fitting(_SETTINGS, value, "parametres"),
         None if secrets is None else fitting(_SECRETS, secrets, "parametres", "secrets are texts by name"),
     )
+
+
+def _name_of(kind: TypeAdapter[str], told: str, name: str) -> str:
+    return NOBODY if told.casefold() == NO_NAME else fitting(kind, told, name)
 
 
 def _state(told: str) -> SubscriptionState:

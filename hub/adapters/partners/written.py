@@ -2,7 +2,7 @@
 
 Business of this file: that reading the export again changes nothing, that no secret is in it (only that there
 are some), and that no spreadsheet takes a cell for a formula. A table cannot tell
-successions, vendors, senders and paces.
+successions and paces.
 """
 
 from __future__ import annotations
@@ -103,8 +103,8 @@ def _table(export: Exported) -> Iterator[str]:
     for kept in export.partners:
         for number, one in enumerate(export.subscriptions.get(kept[0].subscriber, (None,))):
             # What a partner's lines say together is its own: its settings need not stand in each.
-            settings = "" if number else _settings(kept)
-            yield _line((*_partner(kept[0]), *_subscription(one), settings))
+            own = ("", "", "") if number else _own(kept)
+            yield _line((*_partner(kept[0]), *_subscription(one), *own))
 
 
 def _partner(partner: Partner) -> tuple[str, str, str, str]:
@@ -120,11 +120,12 @@ def _subscription(one: Subscription | None) -> tuple[str, str, str, str, str]:
     return one.procedure, str(one.place), _STATES[one.state], since, until
 
 
-def _settings(kept: KeptPartner) -> str:
+def _own(kept: KeptPartner) -> tuple[str, str, str]:
     partner, sealed, _ = kept
     marked = {"has_secrets": True} if sealed is not None else {}
     told = {**partner.endpoint.settings, **marked}
-    return json.dumps(told, ensure_ascii=False) if told else ""
+    settings = json.dumps(told, ensure_ascii=False) if told else ""
+    return settings, partner.vendor or "", partner.sender or ""
 
 
 def _line(cells: Iterable[str]) -> str:
