@@ -16,7 +16,7 @@ run: .venv/installed
 	@$(BIN)/hub run
 
 test: check
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow' -ra --durations=10
+	@$(BIN)/python -m pytest -n 3 --dist loadfile -m 'not slow' -ra --durations=10
 
 check: .venv/installed
 	@$(BIN)/python -m ruff check
