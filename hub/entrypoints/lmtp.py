@@ -8,6 +8,7 @@ What it changes is the bounce room's business.
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,8 +19,8 @@ from aiosmtpd.lmtp import LMTP
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from hub.domain.bounces import BounceEffect
-from hub.domain.errors import Unavailable
-from hub.entrypoints.workers import Stopping
+from hub.domain.errors import SettingsError, Unavailable
+from hub.entrypoints.workers import Stopping, rest
 from hub.services.bounces import BounceRoom
 
 KEPT = 1 << 20
@@ -29,6 +30,7 @@ _MOST = 100 << 20
 _AT_ONCE = 20
 _SILENCE = 120.0
 _LONGEST_LINE = 1 << 16
+_FREE_EVERY = 1.0
 
 _NOTED = "250 2.0.0 noted"
 _LATER = "451 4.3.0 not now"
@@ -36,10 +38,28 @@ _LATER = "451 4.3.0 not now"
 log = structlog.get_logger()
 
 
-async def receive_bounces(room: BounceRoom, host: str, port: int, stopping: Stopping) -> None:
-    """Until `stopping` is set. Raises OSError when the address cannot be had."""
-    async with bounce_door(room, host, port):
-        await stopping.wait()
+async def receive_bounces(
+    room: BounceRoom, host: str, port: int, stopping: Stopping, every: float = _FREE_EVERY
+) -> None:
+    """Until `stopping` is set. While the address is another process's, this one stands by, and looks `every` so many
+    seconds whether it is free. Raises SettingsError where it cannot be had at all."""
+    # It is not shared: another hub that was given this port by mistake would be handed bounces that it refuses.
+    stands_by = False
+    while not stopping.is_set():
+        try:
+            async with bounce_door(room, host, port):
+                if stands_by:
+                    log.info("bounce.takes_over", port=port)
+                await stopping.wait()
+                return
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                where = f"the door for mails that come back at {host}:{port}"
+                raise SettingsError(f"{where} cannot be opened: {error.strerror}") from error
+        if not stands_by:
+            stands_by = True
+            log.warning("bounce.stands_by", port=port)
+        await rest(stopping, every)
 
 
 @asynccontextmanager

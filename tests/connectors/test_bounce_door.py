@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 import pytest
+from structlog.testing import capture_logs
 
 from hub.adapters.keys.local import LocalKeyring
 from hub.domain.bounces import BounceEffect, Return
-from hub.domain.errors import Unavailable
-from hub.entrypoints.lmtp import KEPT, bounce_door
+from hub.domain.errors import SettingsError, Unavailable
+from hub.entrypoints.lmtp import KEPT, bounce_door, receive_bounces
 from hub.services.bounces import BounceRoom, ReturnAddresses
 from hub.wire import read_status_report
 from tests.unit.test_bounces import FAILED, report
@@ -74,8 +75,12 @@ class Client:
 
 @asynccontextmanager
 async def door(noted: Noted) -> AsyncIterator[int]:
-    async with bounce_door(BounceRoom(noted, RETURNS, read_status_report), "127.0.0.1", 0) as port:
+    async with bounce_door(room(noted), "127.0.0.1", 0) as port:
         yield port
+
+
+def room(noted: Noted) -> BounceRoom:
+    return BounceRoom(noted, RETURNS, read_status_report)
 
 
 @asynccontextmanager
@@ -182,3 +187,50 @@ async def test_too_many_at_once_are_sent_away_and_the_others_served() -> None:
         async with asyncio.timeout(20):
             while not await serves():
                 await asyncio.sleep(0.02)
+
+
+async def test_of_two_processes_one_has_the_door_and_the_other_takes_it_over() -> None:
+    first, second = Noted(), Noted()
+    async with door(Noted()) as port:
+        pass
+    with capture_logs() as lines:
+        of_first, of_second = asyncio.Event(), asyncio.Event()
+        having = asyncio.create_task(receive_bounces(room(first), "127.0.0.1", port, of_first))
+        await handed_over(port, first)
+        standing_by = asyncio.create_task(receive_bounces(room(second), "127.0.0.1", port, of_second, 0.02))
+        while "bounce.stands_by" not in [line["event"] for line in lines]:
+            await asyncio.sleep(0.01)
+        await handed_over(port, first)
+        of_first.set()
+        await having
+        await handed_over(port, second)
+        of_second.set()
+        await standing_by
+    told = [line["event"] for line in lines if line["event"] != "bounce.taken"]
+    assert told == ["bounce.stands_by", "bounce.takes_over"]
+    assert (len(first.told), len(second.told)) == (2, 1)
+
+
+async def handed_over(port: int, noted: Noted) -> None:
+    """As soon as somebody answers."""
+    before = len(noted.told)
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                async with client(port) as server:
+                    assert (await server.hand_over(report(FAILED))).startswith("250")
+                break
+            except OSError:
+                await asyncio.sleep(0.01)
+    assert len(noted.told) == before + 1
+
+
+async def test_who_stands_by_ends_at_once_and_an_address_that_is_not_here_is_named() -> None:
+    async with door(Noted()) as port:
+        stopping = asyncio.Event()
+        standing_by = asyncio.create_task(receive_bounces(room(Noted()), "127.0.0.1", port, stopping, 600))
+        await asyncio.sleep(0)
+        stopping.set()
+        await asyncio.wait_for(standing_by, 20)
+    with pytest.raises(SettingsError, match=r"mails that come back at 192\.0\.2\.1:2424 cannot be opened"):
+        await receive_bounces(room(Noted()), "192.0.2.1", 2424, asyncio.Event())
