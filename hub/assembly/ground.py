@@ -8,10 +8,11 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from hub.adapters.keys.command import keys_of
-from hub.adapters.keys.file import KeyFile
+from hub.adapters.keys.file import HubKeys, KeyFile
 from hub.adapters.keys.local import LocalKeyring
 from hub.adapters.postgres.alarms import PostgresAlarms
 from hub.adapters.postgres.bounces import PostgresBounces
@@ -242,13 +243,17 @@ def given_keyring(settings: Settings) -> Keyring | None:
     if settings.key is not None:
         return LocalKeyring.from_base64(settings.key.get_secret_value())
     if settings.key_command is not None:
-        try:
-            return LocalKeyring.of(keys_of(settings.key_command))
-        except SettingsError as error:
-            raise SettingsError(f"HUB_KEY_COMMAND: {error}") from None
+        return LocalKeyring.from_program(partial(_keys_said_by, settings.key_command))
     if settings.key_file is not None:
         return LocalKeyring.from_file(settings.key_file, create=False)
     return None
+
+
+def _keys_said_by(command: str) -> HubKeys:
+    try:
+        return keys_of(command)
+    except SettingsError as error:
+        raise SettingsError(f"HUB_KEY_COMMAND: {error}") from None
 
 
 async def _keyring(settings: Settings, database: Database) -> Keyring:

@@ -79,7 +79,7 @@ class RotationRoom:
             if len(self._keyring.ids) == 1 and self._place is None:
                 raise SettingsError(
                     "the hub's key comes from HUB_KEY or HUB_KEY_COMMAND: put a new one behind it, parted by a blank,"
-                    " for every process; then before it; then rotate"
+                    " and when every process knows it, before it; then rotate"
                 )
             await self._kept.begin(newest)
             return await self._walk(newest, told)

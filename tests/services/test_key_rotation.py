@@ -280,7 +280,7 @@ class Axe:
 
 
 @contextmanager
-def _axed(axe: Axe, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def axed(axe: Axe, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Before and after each of these, the process may be gone."""
 
     def before_and_after(owner: Any, name: str) -> None:
@@ -315,7 +315,7 @@ def _axed(axe: Axe, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 async def _once(world: World, axe: Axe, monkeypatch: pytest.MonkeyPatch) -> bool:
     """Rotate and forget, or as far as the axe lets it come. Whether it came to the end."""
     try:
-        with _axed(axe, monkeypatch):
+        with axed(axe, monkeypatch):
             await world.rotate()
             await world.room(world.keyring()).forget(at_once=True)
     except Killed:

@@ -1,7 +1,7 @@
 """The hub's keys from a program of the operator's: one that asks a key management service, a vault, a smart card.
 
-Business of this file: that it is given nothing of the hub's settings, cannot hold the start up for long, and that
-nothing of what it says is told anybody. It says what a key file holds.
+Business of this file: that it is given nothing of the hub's settings, is ended when it takes too long, and that nothing
+of what it says is told anybody. It says what a key file holds.
 """
 
 from __future__ import annotations
@@ -43,17 +43,21 @@ def keys_of(command: str, limit: float = LIMIT) -> HubKeys:
             told = _heard(program, limit)
     except OSError as error:
         raise SettingsError(f"the program cannot be started: {error.strerror}") from None
+    except ValueError:
+        raise SettingsError("it must be a program and its arguments") from None
     return read_keys(told.decode("ascii", errors="replace"))
 
 
 def _heard(program: subprocess.Popen[bytes], limit: float) -> bytes:
     assert program.stdout is not None
+    # Not `select`, which knows no descriptor beyond 1024: a hub at work has more.
+    waiting = select.poll()
+    waiting.register(program.stdout)
     until = time.monotonic() + limit
     told = b""
     try:
         while len(told) <= LONGEST_FILE:
-            ready, _, _ = select.select([program.stdout], [], [], max(until - time.monotonic(), 0))
-            if not ready:
+            if not waiting.poll(max(until - time.monotonic(), 0) * 1000):
                 raise SettingsError(f"the program did not end within {limit:g} seconds")
             if not (more := os.read(program.stdout.fileno(), LONGEST_FILE)):
                 break
@@ -65,6 +69,7 @@ def _heard(program: subprocess.Popen[bytes], limit: float) -> bytes:
     except subprocess.TimeoutExpired:
         raise SettingsError(f"the program did not end within {limit:g} seconds") from None
     finally:
-        if program.poll() is None:
+        # As long as nobody asked how it ended, its number is no other's; what it started may live on without it.
+        if program.returncode is None:
             os.killpg(program.pid, signal.SIGKILL)
     return told

@@ -1,4 +1,4 @@
-"""The keyring of one hub: its keys, from a file or from the environment.
+"""The keyring of one hub: its keys, from a file, from a program, or from the environment.
 
 Business of this room: deriving from the hub's key one key for each use, wrapping the data keys of submissions, sealing
 small documents. Not its business: where keys lie (`file`), files of any length (`sealing`), and where wrapped keys are
@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import hmac
 import os
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import structlog
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -24,6 +26,8 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from hub.adapters.keys.file import KEY, HubKeys, KeyFile, Look, read_keys
 from hub.domain.errors import SettingsError, Tampered, UnknownKey
 from hub.ports.keyring import DataKey
+
+log = structlog.get_logger()
 
 KEY_ID = 8
 NONCE = 12
@@ -36,20 +40,27 @@ DOCUMENT = b"\x01"
 
 _LOOKING = 1.0
 """Seconds between two looks at the key file: so long a process may go on wrapping under the key of before."""
+_ASKING = 60.0
+"""The same for a program, which may ask a service that counts its calls."""
+_ASKING_AGAIN = 10.0
+"""Seconds before it is asked again because of a key that is not known."""
 
 
 class LocalKeyring:
     """Holds the hub's keys in memory; its repr shows the newest one's id, never a key. One that was read from a file
-    looks at it again: when something is wrapped under a key that it does not know, and every second.
+    looks at it again: when something is wrapped under a key that it does not know, and every second. One whose keys a
+    program says asks it again, beside its work: what it did not know, it knows a moment later.
 
     Wrapping draws its nonces at random: safe for 2^32 data keys under one hub key.
     """
 
-    __slots__ = ("_file", "_keys", "_look", "_looked", "_newest", "_root")
+    __slots__ = ("_ask", "_asking", "_file", "_keys", "_look", "_looked", "_newest", "_root")
 
     def __init__(self, key: bytes, *older: bytes) -> None:
         if any(len(one) != KEY for one in (key, *older)):
             raise SettingsError(f"the hub's key must be {KEY} bytes")
+        self._ask: Callable[[], HubKeys] | None = None
+        self._asking = threading.Lock()
         self._file: KeyFile | None = None
         self._look: Look | None = None
         self._looked = 0.0
@@ -78,6 +89,13 @@ class LocalKeyring:
         look = file.look()
         keyring = cls.of(file.read())
         keyring._file, keyring._look, keyring._looked = file, look, time.monotonic()
+        return keyring
+
+    @classmethod
+    def from_program(cls, ask: Callable[[], HubKeys]) -> LocalKeyring:
+        """`ask` says the keys, in its time; it raises SettingsError, and so does this."""
+        keyring = cls.of(ask())
+        keyring._ask, keyring._looked = ask, time.monotonic()
         return keyring
 
     @property
@@ -149,6 +167,11 @@ class LocalKeyring:
         """Look at the file again, unless that was less than so many seconds ago: whether keys changed. One that
         cannot be read changes nothing: what is known stays known."""
         now = time.monotonic()
+        if self._ask is not None:
+            if now - self._looked >= (_ASKING if after else _ASKING_AGAIN) and self._asking.acquire(False):
+                self._looked = now
+                threading.Thread(target=self._asked, args=(self._ask,), name="keys", daemon=True).start()
+            return False
         if self._file is None or now - self._looked < after:
             return False
         self._looked = now
@@ -162,10 +185,24 @@ class LocalKeyring:
         self._look = look
         return True
 
+    def _asked(self, ask: Callable[[], HubKeys]) -> None:
+        try:
+            keys = ask()
+            # Of the keys of any rotation, one is known before and after it: all new ones are another hub's.
+            if not {_HubKey(key).id for key in keys.known}.isdisjoint(self._keys):
+                self._take(keys)
+            else:
+                log.error("keys.of_another_hub")
+        except SettingsError as error:
+            # Its sentence quotes nothing. What is known stays known.
+            log.warning("keys.not_asked", reason=str(error))
+        finally:
+            self._asking.release()
+
     def _take(self, keys: HubKeys) -> None:
         known = {one.id: one for one in map(_HubKey, keys.known)}
-        self._newest = next(iter(known.values()))
-        self._keys = known
+        # In this order: whoever wraps meanwhile, in another thread, wraps under a key that is known.
+        self._keys, self._newest = known, next(iter(known.values()))
 
     def __repr__(self) -> str:
         return f"LocalKeyring({self._newest.id.hex()})"
