@@ -244,6 +244,9 @@ class House:
     @cached_property
     def channels(self) -> Mapping[str, Connector]:
         """Every connector, with the connections that it keeps."""
+        return self._connectors()
+
+    def _connectors(self) -> Mapping[str, Connector]:
         known = connectors(self.surroundings)
         for connector in known.values():
             self._stack.push_async_callback(connector.close)
@@ -251,7 +254,8 @@ class House:
 
     @cached_property
     def trials(self) -> TrialRoom:
-        return TrialRoom(self.base.partners, EndpointRoom(self.base.keyring).opened, self.channels)
+        # A trial over a connection that was let in before would not try the login.
+        return TrialRoom(self.base.partners, EndpointRoom(self.base.keyring).opened, self._connectors())
 
     @cached_property
     def collecting(self) -> CollectingRoom:
