@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from hub.adapters.rules.declared import Declared
 from hub.assembly.files import checks, declared, declared_rules
+from hub.assembly.ground import check_keys
 from hub.assembly.journey import log_arguments
 from hub.assembly.mail import check_mail, relay
 from hub.assembly.objects import attachment_store
@@ -46,7 +47,7 @@ def flaws_in(settings: Settings) -> list[str]:
     found = []
     if (settings.tls_certificate is None) != (settings.tls_key is None):
         found.append("TLS needs both HUB_TLS_CERTIFICATE and HUB_TLS_KEY")
-    tried: list[Callable[[Settings], object]] = [attachment_store, check_mail]
+    tried: list[Callable[[Settings], object]] = [attachment_store, check_keys, check_mail]
     if settings.deposits and settings.kafka is None:
         found.append("HUB_DEPOSITS names senders that write into Kafka, and none is set: HUB_KAFKA")
     if settings.kafka is not None:

@@ -230,9 +230,8 @@ def _wish_items(subscriptions: Iterable[Subscription], successions: Iterable[Suc
     return (item for item in told.values() if item.kind is not ItemKind.TERRITORY)
 
 
-def given_keyring(settings: Settings) -> Keyring | None:
-    """The one that the settings name; None: the folder's own. It may take as long as the operator's program. Raises
-    SettingsError."""
+def check_keys(settings: Settings) -> None:
+    """Asks nobody. Raises SettingsError."""
     told = {
         "HUB_KEY": settings.key,
         "HUB_KEY_COMMAND": settings.key_command,
@@ -240,6 +239,12 @@ def given_keyring(settings: Settings) -> Keyring | None:
     }
     if len(given := [name for name, value in told.items() if value is not None]) > 1:
         raise SettingsError(f"only one of {' and '.join(given)} may be set")
+
+
+def given_keyring(settings: Settings) -> Keyring | None:
+    """The one that the settings name; None: the folder's own. It may take as long as the operator's program. Raises
+    SettingsError."""
+    check_keys(settings)
     if settings.key is not None:
         return LocalKeyring.from_base64(settings.key.get_secret_value())
     if settings.key_command is not None:

@@ -17,6 +17,7 @@ from hub.domain.errors import SettingsError, Unavailable
 from hub.entrypoints.lmtp import KEPT, bounce_door, receive_bounces
 from hub.services.bounces import BounceRoom, ReturnAddresses
 from hub.wire import read_status_report
+from tests.ports import free_port
 from tests.unit.test_bounces import FAILED, report
 
 RETURNS = ReturnAddresses(LocalKeyring(bytes(range(32))), "retours.test")
@@ -191,8 +192,7 @@ async def test_too_many_at_once_are_sent_away_and_the_others_served() -> None:
 
 async def test_of_two_processes_one_has_the_door_and_the_other_takes_it_over() -> None:
     first, second = Noted(), Noted()
-    async with door(Noted()) as port:
-        pass
+    port = free_port()
     with capture_logs() as lines:
         of_first, of_second = asyncio.Event(), asyncio.Event()
         having = asyncio.create_task(receive_bounces(room(first), "127.0.0.1", port, of_first))

@@ -23,6 +23,7 @@ from hub.adapters.keys.command import keys_of
 from hub.adapters.keys.file import HubKeys
 from hub.adapters.keys.local import LocalKeyring
 from hub.adapters.postgres.database import Database
+from hub.assembly.checking import flaws_in
 from hub.assembly.ground import given_keyring
 from hub.domain.errors import SettingsError, UnknownKey
 from hub.services.rotation import RotationRoom
@@ -124,6 +125,9 @@ def test_keys_are_said_in_one_place(tmp_path: Path) -> None:
         given_keyring(Settings(folder=tmp_path, key=coded, key_file=tmp_path / "hub.key"))
     with pytest.raises(SettingsError, match=r"^only one of HUB_KEY and HUB_KEY_COMMAND may be set$"):
         given_keyring(Settings(folder=tmp_path, key=coded, key_command="true"))
+    assert flaws_in(Settings(folder=tmp_path, key=coded, key_command="true")) == [
+        "only one of HUB_KEY and HUB_KEY_COMMAND may be set"
+    ]
     assert os.listdir(tmp_path) == []
 
 
