@@ -10,11 +10,12 @@ from typing import TypeVar
 from connectors.layouts import folder_name
 from connectors.parcels import each
 from connectors.sftp import returning
+from connectors.sftp.algorithms import CIPHERS
 from connectors.sftp.fields import FIELDS
 from connectors.sftp.judging import FAULTS, is_answer, judge
 from connectors.sftp.placing import Visit
 from connectors.sftp.sessions import KEPT, Session, Sessions
-from connectors.sftp.settings import CIPHERS, read
+from connectors.sftp.settings import read
 from connectors.targets import Targets
 from connectors.trials import sftp as trials
 from hub.domain.delivery import About, Deferred, Outcome, Refused

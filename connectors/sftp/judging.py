@@ -9,6 +9,7 @@ import asyncssh
 from asyncssh.packet import PacketDecodeError
 
 from connectors.parcels import exhausted
+from connectors.sftp.trust import Distrusted, LoginDenied
 from hub.domain.delivery import About, Deferred, Refused
 from hub.ports.connector import ForbiddenAddress
 
@@ -37,6 +38,10 @@ class ForwardingDenied(OSError):
     """It lets us in, and not through."""
 
 
+class NotReached(OSError):
+    """It could not reach what stands behind it."""
+
+
 def judge(fault: Exception) -> Deferred | Refused:
     """Its text is never looked at."""
     match fault:
@@ -59,6 +64,8 @@ def judge(fault: Exception) -> Deferred | Refused:
             return Deferred("sftp.disconnected")
         case OSError():
             return exhausted(fault) or Deferred("sftp.unreachable")
+        case Distrusted() | LoginDenied():
+            return Refused(f"sftp.{fault.flaw}", About.ENDPOINT)
         case asyncssh.HostKeyNotVerifiable():
             return Refused("sftp.host_key_changed", About.ENDPOINT)
         case asyncssh.PermissionDenied():

@@ -1,6 +1,6 @@
 """Connections to partners' servers, kept for a while: who comes again soon needs no new handshake.
 
-Business of this file: that a server is who it should be, that no more handshakes are begun in a second than a core
+Business of this file: that no more handshakes are begun in a second than a core
 bears, and that a connection which died while it lay idle is replaced before anything is asked of it. What is asked of
 a session is others' business.
 """
@@ -8,18 +8,20 @@ a session is others' business.
 from __future__ import annotations
 
 import asyncio
-import errno
 import stat
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
 import asyncssh
 
-from connectors.sftp.judging import ABSENT, FAULTS, AtTheJump, ForwardingDenied, is_answer
-from connectors.sftp.settings import Algorithms, Hop, HostKeys, Target
+from connectors.sftp.algorithms import Algorithms, Family
+from connectors.sftp.connecting import check_behind, first_believed, log_in
+from connectors.sftp.judging import ABSENT, FAULTS, AtTheJump, is_answer, judge
+from connectors.sftp.settings import Hop, Target
+from hub.domain.delivery import Deferred
 from hub.domain.partner import Endpoint
 from hub.ports.connector import Outgoing
 
@@ -30,13 +32,10 @@ MOST_KEPT = 500
 HANDSHAKES = 50.0
 """Begun in a second, by one process: each takes some milliseconds of a core."""
 
-_SUDDEN = 2
-"""Attempts at a kind of key when connections break off."""
 _PROBE = 5.0
 _LEAVING = 1.0
 
 T = TypeVar("T")
-Family = tuple[str, ...]
 
 
 class Handshakes:
@@ -81,9 +80,11 @@ class Session:
         self._asked += 1
         try:
             return await answer
-        except FAULTS:
+        except FAULTS as fault:
             if self._silent:
                 raise TimeoutError from None
+            if self.jump is not None and self.jump.is_closed() and not is_answer(fault):
+                raise AtTheJump(ConnectionResetError()) from None
             raise
         finally:
             self._asked -= 1
@@ -140,6 +141,8 @@ class Session:
         with suppress(*FAULTS):
             async with asyncio.timeout(_LEAVING):
                 await self.connection.wait_closed()
+                if self.jump is not None:
+                    await self.jump.wait_closed()
                 return
         self.abort()
 
@@ -159,7 +162,7 @@ class Sessions:
         self._idle = kept
         self._handshakes = Handshakes(handshakes)
         self._kept: OrderedDict[int, _Kept] = OrderedDict()
-        self._families: dict[int, tuple[Endpoint, int]] = {}
+        self._families: dict[int, tuple[Hop, int]] = {}
 
     async def enter(self, endpoint: Endpoint, target: Target, limit: float) -> Session:
         """A session that answered a moment ago. Raises what `judge` understands, and leaves nothing open then."""
@@ -174,7 +177,7 @@ class Sessions:
                 kept.session.abort()
                 raise
             kept.session.abort()
-        return await self._open(endpoint, target, limit)
+        return await self._open(target, limit)
 
     def give_back(self, endpoint: Endpoint, session: Session) -> None:
         """To be used again; whatever state it is in."""
@@ -199,24 +202,61 @@ class Sessions:
             kept.ending.cancel()
         await asyncio.gather(*(kept.session.leave() for kept in going))
 
-    async def _open(self, endpoint: Endpoint, target: Target, limit: float) -> Session:
-        families = target.server.host_keys.families
-        known = self._families.get(id(endpoint))
-        begin = known[1] if known is not None and known[0] is endpoint else 0
+    async def _open(self, target: Target, limit: float) -> Session:
+        if target.jump is None:
+            return await self._through(target, limit, None)
+        check_behind(self._outgoing, target.server.host)
+        try:
+            jump = await self._jump(target.jump, target.algorithms, limit)
+        except FAULTS as fault:
+            raise AtTheJump(fault) from None
+        try:
+            return await self._through(target, limit, jump)
+        except BaseException as fault:
+            gone = jump.is_closed()
+            jump.abort()
+            if gone and isinstance(fault, FAULTS) and isinstance(judge(fault), Deferred):
+                raise AtTheJump(ConnectionResetError()) from None
+            raise
 
+    async def _jump(self, server: Hop, algorithms: Algorithms, limit: float) -> asyncssh.SSHClientConnection:
+        async def attempt(family: Family) -> asyncssh.SSHClientConnection:
+            await self._handshakes.turn()
+            async with asyncio.timeout(limit):
+                return await log_in(self._outgoing, server, algorithms, family, limit)
+
+        return await self._believed(server, attempt)
+
+    async def _through(
+        self, target: Target, limit: float, jump: asyncssh.SSHClientConnection | None
+    ) -> Session:
         async def attempt(family: Family) -> Session:
             await self._handshakes.turn()
-            return await _connect(self._outgoing, target, family, limit)
+            async with asyncio.timeout(limit):
+                connection = await log_in(
+                    self._outgoing, target.server, target.algorithms, family, limit, jump
+                )
+                try:
+                    # A file name in the directory that is no UTF-8 is no reason to stop.
+                    sftp = await connection.start_sftp_client(path_errors="surrogateescape")
+                except BaseException:
+                    connection.abort()
+                    raise
+            return Session(connection, sftp, limit, jump)
 
-        place, session = await _first_believed((*families[begin:], *families[:begin]), attempt)
+        return await self._believed(target.server, attempt)
+
+    async def _believed(self, server: Hop, attempt: Callable[[Family], Awaitable[T]]) -> T:
+        """Begins with the kind of key that was believed the last time."""
+        families = server.host_keys.families
+        known = self._families.get(id(server))
+        begin = known[1] if known is not None and known[0] is server else 0
+        place, found = await first_believed((*families[begin:], *families[:begin]), attempt)
         if len(families) > 1:
-            self._remember(endpoint, (begin + place) % len(families))
-        return session
-
-    def _remember(self, endpoint: Endpoint, place: int) -> None:
-        if len(self._families) >= MOST_KEPT * 10:
-            self._families.clear()
-        self._families[id(endpoint)] = (endpoint, place)
+            if len(self._families) >= MOST_KEPT * 10:
+                self._families.clear()
+            self._families[id(server)] = (server, (begin + place) % len(families))
+        return found
 
 
 async def _answers(session: Session, limit: float) -> bool:
@@ -229,120 +269,3 @@ async def _answers(session: Session, limit: float) -> bool:
     except FAULTS as fault:
         return is_answer(fault)
     return True
-
-
-async def _connect(outgoing: Outgoing, target: Target, family: Family, limit: float) -> Session:
-    jump = None if target.jump is None else await _jump(outgoing, target.jump, target.algorithms, limit)
-    try:
-        async with asyncio.timeout(limit):
-            connection = await _enter(outgoing, target.server, target.algorithms, family, limit, jump)
-            try:
-                # A file name in the directory that is no UTF-8 is no reason to stop.
-                sftp = await connection.start_sftp_client(path_errors="surrogateescape")
-            except BaseException:
-                connection.abort()
-                raise
-    except BaseException:
-        if jump is not None:
-            jump.abort()
-        raise
-    return Session(connection, sftp, limit, jump)
-
-
-async def _jump(
-    outgoing: Outgoing, server: Hop, algorithms: Algorithms, limit: float
-) -> asyncssh.SSHClientConnection:
-    """Raises AtTheJump."""
-
-    async def attempt(family: Family) -> asyncssh.SSHClientConnection:
-        async with asyncio.timeout(limit):
-            return await _enter(outgoing, server, algorithms, family, limit)
-
-    try:
-        return (await _first_believed(server.host_keys.families, attempt))[1]
-    except FAULTS as fault:
-        raise AtTheJump(fault) from None
-
-
-async def _first_believed(
-    families: Sequence[Family], attempt: Callable[[Family], Awaitable[T]]
-) -> tuple[int, T]:
-    """What the first attempt brings whose kind of key is believed, and its place. That a key was found and not believed
-    is told first, then a connection that broke off, then that there is no key of a kind."""
-    untrusted: Exception | None = None
-    broken: Exception | None = None
-    none_of_kind: Exception | None = None
-    for place, family in enumerate(families):
-        # Asked for a kind that it has not, a server may leave so quickly that nobody hears why; and any may break off.
-        for _ in range(_SUDDEN):
-            try:
-                return place, await attempt(family)
-            except asyncssh.HostKeyNotVerifiable as fault:
-                untrusted = fault
-            except asyncssh.KeyExchangeFailed as fault:
-                none_of_kind = fault
-            except (ConnectionResetError, asyncssh.ConnectionLost) as fault:
-                broken = fault
-                if len(families) > 1:
-                    continue
-            break
-    told = untrusted or broken or none_of_kind
-    assert told is not None
-    raise told
-
-
-async def _enter(
-    outgoing: Outgoing,
-    server: Hop,
-    algorithms: Algorithms,
-    family: Family,
-    limit: float,
-    jump: asyncssh.SSHClientConnection | None = None,
-) -> asyncssh.SSHClientConnection:
-    """Logged in, through the guard, or through `jump`: what stands behind that is its partner's own network."""
-    keys, key = server.host_keys, server.private_key
-    way = (
-        {"sock": await outgoing.connect(server.host, server.port, limit)}
-        if jump is None
-        else {"tunnel": jump}
-    )
-    try:
-        return await asyncssh.connect(
-            server.host,
-            server.port,
-            **way,
-            client_factory=lambda: _Pinned(keys),
-            username=server.username,
-            known_hosts=(list(keys.keys), list(keys.authorities), list(keys.revoked)),
-            server_host_key_algs=family,
-            client_keys=None
-            if key is None
-            else [key if server.certificate is None else (key, server.certificate)],
-            password=server.password,
-            preferred_auth=("publickey",) if key else ("password", "keyboard-interactive"),
-            kex_algs=algorithms.exchange,
-            encryption_algs=algorithms.ciphers,
-            mac_algs=algorithms.macs,
-            signature_algs=algorithms.signatures,
-            compression_algs=None,
-            utf8_decode_errors="replace",
-            # Only what the partner's settings say: nothing of the account this process runs under.
-            config=None,
-            agent_path=None,
-            gss_host=None,
-            x509_trusted_certs=None,
-        )
-    except asyncssh.ChannelOpenError as fault:
-        if fault.code == asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED:
-            raise ForwardingDenied from None
-        raise OSError(errno.EHOSTUNREACH, "behind the jump") from None
-
-
-class _Pinned(asyncssh.SSHClient):
-    """Believes keys by their fingerprints; those that are given whole, the library has believed before it asks."""
-
-    def __init__(self, keys: HostKeys) -> None:
-        self._keys = keys
-
-    def validate_host_public_key(self, host: str, addr: str, port: int, key: asyncssh.SSHKey) -> bool:
-        return key.get_fingerprint("sha256").rstrip("=") in self._keys.fingerprints

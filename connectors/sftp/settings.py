@@ -1,123 +1,31 @@
 """An endpoint of the channel, read once: where it leads, which keys are believed, how parcels lie there.
 
-Business of this file: what fields cannot say of themselves. Several keys are believed while a server changes its own; a
-fingerprint does not say of which kind its key is, so each kind is asked for in turn.
+Business of this file: what fields cannot say of themselves.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 import asyncssh
-from asyncssh.encryption import get_encryption_algs
-from asyncssh.kex import get_kex_algs
-from asyncssh.mac import get_mac_algs
-from asyncssh.public_key import (
-    CERT_TYPE_USER,
-    SSHOpenSSHCertificate,
-    get_certificate_algs,
-    get_public_key_algs,
-)
+from asyncssh.public_key import SSHOpenSSHCertificate
+from asyncssh.saslprep import SASLPrepError, saslprep
 
 from connectors.fields import Reading
 from connectors.layouts import LAYOUTS, Layout, Origin
 from connectors.parcels import slug
+from connectors.sftp.algorithms import ALGORITHMS, MODERN, Algorithms
 from connectors.sftp.fields import FIELDS
+from connectors.sftp.trust import IMPORT_FAULTS, HostKeys, read_certificate, read_host_keys
 from hub.domain.pace import HERE
 from hub.domain.partner import Endpoint
 from hub.ports.connector import Parcel
 
 _WORD = re.compile(r"\{([^{}]*)\}")
 _WORDS = frozenset({"procedure", "date", "partner"})
-_FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}=?")
-_KIND = re.compile(r"(ssh|ecdsa|sk-ssh|sk-ecdsa)-[A-Za-z0-9@.-]+ ")
-
-
-def _known(wanted: Sequence[str], possible: Sequence[bytes]) -> tuple[str, ...]:
-    """What this library can do of it: that depends on what it was built with."""
-    return tuple(one for one in wanted if one.encode() in possible)
-
-
-@dataclass(frozen=True, slots=True)
-class Algorithms:
-    """What may be spoken with a server. `families`: kinds of host keys, each asked for apart where need be."""
-
-    exchange: tuple[str, ...]
-    ciphers: tuple[str, ...]
-    macs: tuple[str, ...]
-    families: tuple[tuple[str, ...], ...]
-
-    @property
-    def signatures(self) -> tuple[str, ...]:
-        return tuple(one for family in self.families for one in family)
-
-
-CIPHERS = (
-    "aes128-gcm@openssh.com",
-    "aes256-gcm@openssh.com",
-    "chacha20-poly1305@openssh.com",
-    "aes256-ctr",
-    "aes128-ctr",
-)
-"""First those that a processor has instructions for."""
-
-_MODERN = Algorithms(
-    _known(
-        (
-            "mlkem768x25519-sha256",
-            "curve25519-sha256",
-            "curve25519-sha256@libssh.org",
-            "ecdh-sha2-nistp256",
-            "ecdh-sha2-nistp384",
-            "ecdh-sha2-nistp521",
-            "diffie-hellman-group16-sha512",
-            "diffie-hellman-group18-sha512",
-            "diffie-hellman-group14-sha256",
-            "diffie-hellman-group-exchange-sha256",
-        ),
-        get_kex_algs(),
-    ),
-    _known(CIPHERS, get_encryption_algs()),
-    _known(
-        (
-            "hmac-sha2-256-etm@openssh.com",
-            "hmac-sha2-512-etm@openssh.com",
-            "hmac-sha2-256",
-            "hmac-sha2-512",
-        ),
-        get_mac_algs(),
-    ),
-    (
-        _known(("ssh-ed25519",), get_public_key_algs()),
-        _known(("ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521"), get_public_key_algs()),
-        _known(("rsa-sha2-512", "rsa-sha2-256"), get_public_key_algs()),
-    ),
-)
-_LEGACY = Algorithms(
-    (
-        *_MODERN.exchange,
-        *_known(("diffie-hellman-group14-sha1", "diffie-hellman-group-exchange-sha1"), get_kex_algs()),
-    ),
-    (*_MODERN.ciphers, *_known(("aes256-cbc", "aes128-cbc", "3des-cbc"), get_encryption_algs())),
-    (*_MODERN.macs, *_known(("hmac-sha1-etm@openssh.com", "hmac-sha1"), get_mac_algs())),
-    (*_MODERN.families[:2], (*_MODERN.families[2], *_known(("ssh-rsa",), get_public_key_algs()))),
-)
-ALGORITHMS: Mapping[str, Algorithms] = {"modern": _MODERN, "legacy": _LEGACY}
-
-
-@dataclass(frozen=True, slots=True)
-class HostKeys:
-    """Which keys of a server are believed, and which `authorities` may say so of others. `families`: the kinds to ask
-    for, one handshake after the other until one is believed."""
-
-    keys: tuple[asyncssh.SSHKey, ...] = field(default=(), repr=False)
-    authorities: tuple[asyncssh.SSHKey, ...] = field(default=(), repr=False)
-    revoked: tuple[asyncssh.SSHKey, ...] = field(default=(), repr=False)
-    fingerprints: frozenset[str] = frozenset()
-    families: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +37,7 @@ class Hop:
     username: str
     host_keys: HostKeys
     private_key: asyncssh.SSHKey | None = field(repr=False)
-    certificate: asyncssh.SSHCertificate | None = field(repr=False)
+    certificate: SSHOpenSSHCertificate | None = field(repr=False)
     """Of that key, by an authority which the server believes."""
     password: str | None = field(repr=False)
 
@@ -176,7 +84,7 @@ def day(moment: datetime) -> str:
 def read(endpoint: Endpoint) -> tuple[Target | None, Sequence[str]]:
     """The target, or what is wrong: sentences that name a field and no value."""
     reading = Reading(endpoint, FIELDS)
-    algorithms = ALGORITHMS.get(reading.text("algorithms"), _MODERN)
+    algorithms = ALGORITHMS.get(reading.text("algorithms"), MODERN)
     server = _hop(reading, "", algorithms)
     jump = _hop(reading, "jump_", algorithms) if reading.given("jump_host") else None
     layout = reading.text("layout") if reading.text("layout") in LAYOUTS else "folder"
@@ -231,57 +139,25 @@ def _hop(reading: Reading, of: str, algorithms: Algorithms) -> Hop | None:
     certificate = None if of else _certificate(reading, private_key)
     if of and private_key is None and password is None:
         reading.wrong(f"{of}private_key", f"is missing, and so is {of}password")
+    username = reading.text(f"{of}username")
+    try:
+        saslprep(username)
+    except SASLPrepError:
+        reading.wrong(f"{of}username", "must be a name that SSH can say (RFC 4013)")
     if host_keys is None:
         return None
-    return Hop(host, port, reading.text(f"{of}username"), host_keys, private_key, certificate, password)
+    return Hop(host, port, username, host_keys, private_key, certificate, password)
 
 
 def _host_keys(reading: Reading, name: str, host: str, port: int, algorithms: Algorithms) -> HostKeys | None:
     text = reading.block(name)
     if text is None or not host:
         return None
-    lines = [line.strip() for line in text.splitlines()]
-    lines = [line for line in lines if line and not line.startswith("#")]
-    fingerprints = {line.rstrip("=") for line in lines if _FINGERPRINT.fullmatch(line)}
-    bare = [line for line in lines if _KIND.match(line)]
-    rest = [line for line in lines if not _FINGERPRINT.fullmatch(line) and not _KIND.match(line)]
-    try:
-        keys = [asyncssh.import_public_key(line) for line in bare]
-        known = asyncssh.import_known_hosts("\n".join(rest) + "\n") if rest else None
-        matched = known.match(host, "", None if port == 22 else port) if known is not None else ([], [], [])
-    except (asyncssh.KeyImportError, ValueError):
-        reading.wrong(name, _MUST)
+    found = read_host_keys(text, host, port, algorithms)
+    if isinstance(found, str):
+        reading.wrong(name, found)
         return None
-    keys += matched[0]
-    authorities, revoked = matched[1], matched[2]
-    if not keys and not fingerprints and not authorities:
-        reading.wrong(name, "must hold a line for this host and port" if rest else _MUST)
-        return None
-    families = (
-        *((_certified(algorithms),) if authorities else ()),
-        *(_families(keys, algorithms, kinds_unknown=bool(fingerprints)) if keys or fingerprints else ()),
-    )
-    if not families:
-        reading.wrong(name, "must be a key of a kind that the chosen algorithms allow")
-        return None
-    return HostKeys(tuple(keys), tuple(authorities), tuple(revoked), frozenset(fingerprints), families)
-
-
-_MUST = next(one.must or "" for one in FIELDS if one.name == "host_key")
-
-
-def _certified(algorithms: Algorithms) -> tuple[str, ...]:
-    return _known([f"{one}-cert-v01@openssh.com" for one in algorithms.signatures], get_certificate_algs())
-
-
-def _families(
-    keys: Sequence[asyncssh.SSHKey], algorithms: Algorithms, *, kinds_unknown: bool
-) -> tuple[tuple[str, ...], ...]:
-    if kinds_unknown:
-        return algorithms.families
-    pinned = {name.decode() for key in keys for name in key.sig_algorithms}
-    found = tuple(name for name in algorithms.signatures if name in pinned)
-    return (found,) if found else ()
+    return found
 
 
 def _private_key(reading: Reading, name: str) -> asyncssh.SSHKey | None:
@@ -290,25 +166,17 @@ def _private_key(reading: Reading, name: str) -> asyncssh.SSHKey | None:
         return None
     try:
         return asyncssh.import_private_key(text)
-    except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError, ValueError):
+    except (*IMPORT_FAULTS, asyncssh.KeyEncryptionError):
         reading.wrong(name, "must be an OpenSSH private key without a passphrase")
         return None
 
 
-def _certificate(reading: Reading, key: asyncssh.SSHKey | None) -> asyncssh.SSHCertificate | None:
-    """Whether it is still in force is the server's to say."""
+def _certificate(reading: Reading, key: asyncssh.SSHKey | None) -> SSHOpenSSHCertificate | None:
     text = reading.block("certificate")
     if text is None or key is None:
         return None
-    try:
-        found = asyncssh.import_certificate(text)
-    except (asyncssh.KeyImportError, ValueError):
-        found = None
-    # The library has no public word for whose it is.
-    if not isinstance(found, SSHOpenSSHCertificate) or found._cert_type != CERT_TYPE_USER:
-        reading.wrong("certificate", "must be an OpenSSH certificate of a user")
-        return None
-    if found.key.public_data != key.public_data:
-        reading.wrong("certificate", "must be of private_key")
+    found = read_certificate(text, key)
+    if isinstance(found, str):
+        reading.wrong("certificate", found)
         return None
     return found

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import posixpath
 import re
 import secrets
 from contextlib import suppress
 
-import asyncssh
-from asyncssh.public_key import CERT_TYPE_USER, SSHOpenSSHCertificate
-
-from connectors.sftp.judging import ABSENT, FAULTS, AtTheJump, ForwardingDenied, judge
+from connectors.sftp.judging import ABSENT, FAULTS, judge
 from connectors.sftp.sessions import Session, Sessions
-from connectors.sftp.settings import Algorithms, Hop, HostKeys, Target
-from connectors.trials.steps import Steps, reach
+from connectors.sftp.settings import Target
+from connectors.trials import servers
+from connectors.trials.steps import Steps
 from hub.domain.partner import Endpoint
 from hub.domain.trials import Step
 from hub.ports.connector import Outgoing
@@ -29,31 +26,15 @@ async def try_out(
 ) -> list[Step]:
     """`limit`: seconds to wait for a silent server, at each step."""
     steps = Steps(judge)
-    server, jump = target.server, target.jump
-    _certificate(steps, server)
-    if jump is not None:
-        there = Steps(lambda fault: judge(AtTheJump(fault)), steps.noted)
-        if not await _host_key(there, jump, target.algorithms, outgoing, limit):
-            return steps.noted
-    elif not await _host_key(steps, server, target.algorithms, outgoing, limit):
+    servers.account(steps, target.server)
+    if not await servers.look(steps, target, outgoing, limit):
         return steps.noted
     try:
         session = await sessions.enter(endpoint, target, limit)
     except FAULTS as fault:
-        name, account = ("jump", jump) if jump is not None and _is_of_jump(fault) else ("login", server)
-        if isinstance(fault, asyncssh.HostKeyNotVerifiable):
-            name = "host_key"
-        steps.fault(name, fault, f"Compte {account.username}", f"Account {account.username}")
+        servers.not_entered(steps, target, fault)
         return steps.noted
-    if jump is not None:
-        steps.well(
-            "jump",
-            f"Le compte {jump.username} est admis au rebond, et le serveur {server.host} en est atteint.",
-            f"The account {jump.username} is let in to jump, and the server {server.host} is reached from there.",
-        )
-    steps.well(
-        "login", f"Le compte {server.username} est admis.", f"The account {server.username} is let in."
-    )
+    servers.entered(steps, target, session)
     try:
         await _folder(steps, session, target)
     except FAULTS as fault:
@@ -61,102 +42,6 @@ async def try_out(
     finally:
         await session.leave()
     return steps.noted
-
-
-# --- the server's key ---------------------------------------------------------------------------------
-
-
-def _is_of_jump(fault: Exception) -> bool:
-    return isinstance(fault, AtTheJump | ForwardingDenied)
-
-
-def _certificate(steps: Steps, server: Hop) -> None:
-    if not isinstance(server.certificate, SSHOpenSSHCertificate):
-        return
-    try:
-        server.certificate.validate(CERT_TYPE_USER, server.username)
-    except ValueError:
-        steps.note(
-            "certificate",
-            "Le certificat du compte n'est pas en vigueur, ou n'est pas pour ce compte.",
-            "The account's certificate is not in force, or is not for this account.",
-        )
-    else:
-        steps.well(
-            "certificate", "Le certificat du compte est en vigueur.", "The account's certificate is in force."
-        )
-
-
-async def _host_key(
-    steps: Steps, server: Hop, algorithms: Algorithms, outgoing: Outgoing, limit: float
-) -> bool:
-    """One handshake for each kind of key that is believed, until one is found; then one for whatever there is. What an
-    authority says of a key shows when somebody logs in."""
-    door = await reach(steps, outgoing, server.host, server.port, limit)
-    if door is None:
-        return False
-    if server.host_keys.authorities:
-        door.close()
-        return True
-    found: list[asyncssh.SSHKey] = []
-    fault: Exception | None = None
-    for family in (*server.host_keys.families, ()):
-        try:
-            door = door or await outgoing.connect(server.host, server.port, limit)
-            # From here on it is the library's, which closes it.
-            given, door = door, None
-            async with asyncio.timeout(limit):
-                key = await asyncssh.get_server_host_key(
-                    server.host,
-                    server.port,
-                    sock=given,
-                    kex_algs=algorithms.exchange,
-                    server_host_key_algs=family,
-                    config=None,
-                )
-        except FAULTS as error:
-            fault = error
-            # A server that has no key of this kind is told by a connection that ends; one that is away, by the network.
-            if not isinstance(error, asyncssh.Error | ConnectionResetError):
-                break
-            continue
-        if key is not None and _is_believed(key, server.host_keys):
-            steps.well(
-                "host_key",
-                f"Clé du serveur attendue : {_told(key)}.",
-                f"The server's key is the expected one: {_told(key)}.",
-            )
-            return True
-        if key is not None:
-            found.append(key)
-    if found:
-        told = ", ".join(dict.fromkeys(_told(key) for key in found))
-        expected = ", ".join(
-            [*(_told(key) for key in server.host_keys.keys), *sorted(server.host_keys.fingerprints)]
-        )
-        steps.wrong(
-            "host_key",
-            f"Le serveur a la clé {told} ; attendue : {expected}. Vérifiez auprès du partenaire avant de la changer.",
-            f"The server has the key {told}; expected: {expected}. Ask the partner before you change it.",
-            steps.judge(asyncssh.HostKeyNotVerifiable("")).cause,
-        )
-    elif fault is not None:
-        steps.fault("host_key", fault, "Échange de clés avec le serveur", "Exchange of keys with the server")
-    return False
-
-
-def _is_believed(key: asyncssh.SSHKey, keys: HostKeys) -> bool:
-    if any(key.public_data == one.public_data for one in keys.revoked):
-        return False
-    return _print(key) in keys.fingerprints or any(key.public_data == one.public_data for one in keys.keys)
-
-
-def _print(key: asyncssh.SSHKey) -> str:
-    return key.get_fingerprint("sha256").rstrip("=")
-
-
-def _told(key: asyncssh.SSHKey) -> str:
-    return f"{_print(key)} ({key.get_algorithm()})"
 
 
 # --- rights and room ----------------------------------------------------------------------------------

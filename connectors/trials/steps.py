@@ -17,6 +17,9 @@ from hub.domain.delivery import Deferred, Refused
 from hub.domain.trials import Step, StepState
 from hub.ports.connector import ForbiddenAddress, Outgoing
 
+SOON = 21
+"""Days before a certificate's end from which it is told."""
+
 Judge = Callable[[Exception], Deferred | Refused]
 
 WORDS: Mapping[str, tuple[str, str]] = {
@@ -48,6 +51,36 @@ WORDS: Mapping[str, tuple[str, str]] = {
     "host_key_changed": (
         "la clé du serveur n'est pas celle attendue",
         "the server's key is not the expected one",
+    ),
+    "host_key_revoked": (
+        "la clé du serveur, ou l'autorité qui la certifie, est révoquée",
+        "the server's key, or the authority that certified it, is revoked",
+    ),
+    "host_authority_unknown": (
+        "le serveur est certifié par une autre autorité que celle attendue",
+        "the server is certified by another authority than the expected one",
+    ),
+    "host_certificate_missing": (
+        "le serveur ne montre pas de certificat",
+        "the server shows no certificate",
+    ),
+    "host_certificate_expired": ("le certificat du serveur a expiré", "the server's certificate has expired"),
+    "host_certificate_early": (
+        "le certificat du serveur n'est pas encore en vigueur",
+        "the server's certificate is not yet in force",
+    ),
+    "host_certificate_for_another": (
+        "le certificat du serveur n'est pas pour ce nom",
+        "the server's certificate is not for this name",
+    ),
+    "certificate_expired": ("le certificat du compte a expiré", "the account's certificate has expired"),
+    "certificate_early": (
+        "le certificat du compte n'est pas encore en vigueur",
+        "the account's certificate is not yet in force",
+    ),
+    "certificate_refused": (
+        "le certificat du compte est refusé : autorité, ou noms pour lesquels il est fait",
+        "the account's certificate is refused: its authority, or whom it is for",
     ),
     "jump_forwarding_denied": (
         "le serveur de rebond ne laisse pas passer vers ce serveur",
@@ -96,19 +129,27 @@ WORDS: Mapping[str, tuple[str, str]] = {
 
 @dataclass(slots=True)
 class Steps:
-    """Noted one after the other. `judge` says what a fault means on this channel."""
+    """Noted one after the other. `judge` says what a fault means on this channel. `of`, `told`: what names, and texts
+    in both languages, begin with, where steps are about a server on the way."""
 
     judge: Judge
     noted: list[Step] = field(default_factory=list)
+    of: str = ""
+    told: tuple[str, str] = ("", "")
 
     def well(self, name: str, fr: str, en: str) -> None:
-        self.noted.append(Step(name, StepState.WELL, fr, en))
+        self._add(name, StepState.WELL, fr, en)
 
     def note(self, name: str, fr: str, en: str) -> None:
-        self.noted.append(Step(name, StepState.NOTED, fr, en))
+        self._add(name, StepState.NOTED, fr, en)
 
     def wrong(self, name: str, fr: str, en: str, cause: str | None = None) -> None:
-        self.noted.append(Step(name, StepState.WRONG, fr, en, cause))
+        self._add(name, StepState.WRONG, fr, en, cause)
+
+    def _add(self, name: str, state: StepState, fr: str, en: str, cause: str | None = None) -> None:
+        self.noted.append(
+            Step(f"{self.of}{name}", state, f"{self.told[0]}{fr}", f"{self.told[1]}{en}", cause)
+        )
 
     def fault(self, name: str, fault: Exception, fr: str, en: str) -> None:
         """`fr` and `en`: what was tried; what came of it follows."""
@@ -167,7 +208,7 @@ def certificate(steps: Steps, shown: ssl.SSLObject | ssl.SSLSocket | None) -> No
         f"{version} ; certificat valable jusqu'au {until:%d/%m/%Y}, empreinte SHA-256 {digest}.",
         f"{version}; the certificate is good until {until:%Y-%m-%d}, SHA-256 fingerprint {digest}.",
     )
-    if left < 21:
+    if left < SOON:
         steps.note(
             "certificate",
             f"Le certificat du serveur expire dans {left} jours.",

@@ -47,6 +47,38 @@ class OpenSsh:
         return self.root / name, self.at(name)
 
 
+@dataclass(frozen=True)
+class Authority:
+    """Certifies keys with OpenSSH's own tool; its key and theirs lie in `folder`."""
+
+    folder: Path
+    key: asyncssh.SSHKey
+
+    def of_host(self, key: asyncssh.SSHKey, *names: str, valid: str = "+30d", kind: str | None = None) -> str:
+        """`valid`, `kind`: as ssh-keygen's -V and -t take them; `kind` is of the signature."""
+        return self._certify(key, ["-h", "-n", ",".join(names)], valid, kind)
+
+    def of_account(self, key: asyncssh.SSHKey, name: str = "", valid: str = "+30d") -> str:
+        return self._certify(key, ["-n", name or getpass.getuser()], valid, None)
+
+    def _certify(self, key: asyncssh.SSHKey, told: list[str], valid: str, kind: str | None) -> str:
+        ours, theirs = self.folder / "authority", self.folder / "theirs.pub"
+        ours.write_bytes(self.key.export_private_key())
+        ours.chmod(0o600)
+        theirs.write_bytes(key.export_public_key())
+        more = ["-t", kind] if kind else []
+        run(
+            ["ssh-keygen", "-q", "-s", ours, "-I", "a test", "-V", valid, *told, *more, theirs],
+            check=True,
+            stderr=DEVNULL,
+        )
+        return (self.folder / "theirs-cert.pub").read_text().strip()
+
+
+def line_of(key: asyncssh.SSHKey) -> str:
+    return key.export_public_key().decode().strip()
+
+
 def missing() -> str | None:
     """Why there can be no such server here."""
     if not os.path.exists(SSHD):

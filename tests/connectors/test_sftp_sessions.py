@@ -136,20 +136,21 @@ async def test_the_key_of_each_kind_is_asked_for_until_one_has_the_fingerprint(t
 
 
 @pytest.mark.parametrize(
-    "form",
+    ("form", "flaw"),
     [
-        lambda key: fresh_key().get_fingerprint(),
-        lambda key: f"127.0.0.1 {line_of(fresh_key())}",
-        lambda key: f"127.0.0.1 {line_of(key)}\n@revoked 127.0.0.1 {line_of(key)}",
+        (lambda key: fresh_key().get_fingerprint(), "host_key_changed"),
+        (lambda key: f"127.0.0.1 {line_of(fresh_key())}", "host_key_changed"),
+        (lambda key: f"127.0.0.1 {line_of(key)}\n@revoked 127.0.0.1 {line_of(key)}", "host_key_revoked"),
+        (lambda key: f"{key.get_fingerprint()}\n@revoked * {line_of(key)}", "host_key_revoked"),
     ],
-    ids=["fingerprint", "known-hosts", "revoked"],
+    ids=["fingerprint", "known-hosts", "revoked", "fingerprint-revoked"],
 )
 async def test_another_key_is_not_believed_in_any_form(
-    town: SftpTown, form: Callable[[asyncssh.SSHKey], str]
+    town: SftpTown, form: Callable[[asyncssh.SSHKey], str], flaw: str
 ) -> None:
     endpoint = with_settings(town.endpoint, host_key=form(town.host_key))
     outcomes = await SFTP.deliver(endpoint, [some_parcel()], LIMIT)
-    assert outcomes == [Refused("sftp.host_key_changed", About.ENDPOINT)]
+    assert outcomes == [Refused(f"sftp.{flaw}", About.ENDPOINT)]
     assert town.received() == []
 
 
@@ -198,3 +199,9 @@ def test_settings_that_cannot_be_meant_are_told_by_their_field(
 ) -> None:
     (flaw,) = SFTP.check(with_settings(town.endpoint, **settings))
     assert flaw.startswith(f"{field} ")
+
+
+@pytest.mark.parametrize("username", ["ȡ", "אa"], ids=["unassigned", "of-both-directions"])
+def test_an_account_that_ssh_has_no_way_to_say_is_refused_at_import(town: SftpTown, username: str) -> None:
+    flaws = SFTP.check(with_settings(town.endpoint, username=username))
+    assert flaws == ("username must be a name that SSH can say (RFC 4013)",)

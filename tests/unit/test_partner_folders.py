@@ -31,6 +31,12 @@ def sftp(**settings: object) -> Endpoint:
             True,
         ),
         ({"directory": "a", "return_directory": "b"}, {"directory": "b"}, True),
+        # A name behind a server that is jumped through is that network's.
+        ({"jump_host": "rebond.a"}, {}, False),
+        ({"jump_host": "rebond.a"}, {"jump_host": "rebond.b"}, False),
+        ({"jump_host": "rebond.a"}, {"jump_host": "Rebond.A.", "jump_port": 22}, True),
+        ({"jump_host": "rebond.a"}, {"jump_host": "rebond.a", "jump_port": 2222}, False),
+        ({"jump_host": "rebond.a"}, {"jump_host": "rebond.a", "jump_username": "another"}, True),
     ],
     ids=str,
 )
