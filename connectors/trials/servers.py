@@ -48,18 +48,16 @@ def entered(steps: Steps, target: Target, session: Session) -> None:
     server, jump = target.server, target.jump
     if jump is not None and session.jump is not None:
         there = _of(steps, target, jump)
-        _certified(there, session.jump)
+        if jump.host_keys.authorities:
+            _shown(there, session.jump)
         _let_in(there, jump)
         steps.well(
             "forwarding",
             f"Le serveur {server.host} est atteint depuis le rebond.",
             f"The server {server.host} is reached from the jump.",
         )
-        key = session.connection.get_server_host_key()
-        if key is not None and not _certified(steps, session.connection):
-            _expected(steps, key)
-    else:
-        _certified(steps, session.connection)
+    if jump is not None or server.host_keys.authorities:
+        _shown(steps, session.connection)
     _let_in(steps, server)
 
 
@@ -169,20 +167,20 @@ def _told(key: asyncssh.SSHKey) -> str:
     return f"{fingerprint(key)} ({key.get_algorithm()})"
 
 
-def _certified(steps: Steps, connection: asyncssh.SSHClientConnection) -> bool:
-    """Whether the server showed a certificate, which is then told."""
-    witness = connection.get_owner()
+def _shown(steps: Steps, connection: asyncssh.SSHClientConnection) -> None:
+    """What was believed when somebody logged in."""
+    witness, key = connection.get_owner(), connection.get_server_host_key()
     certificate = witness.certificate if isinstance(witness, Witness) else None
-    if certificate is None:
-        return False
-    until, by = _until(certificate), fingerprint(certificate.signing_key)
-    steps.well(
-        "host_key",
-        f"Le serveur est certifié par l'autorité {by}, {until[0]}.",
-        f"The server is certified by the authority {by}, {until[1]}.",
-    )
-    _soon(steps, certificate, ("du serveur", "server's"))
-    return True
+    if certificate is not None:
+        until, by = _until(certificate), fingerprint(certificate.signing_key)
+        steps.well(
+            "host_key",
+            f"Le serveur est certifié par l'autorité {by}, {until[0]}.",
+            f"The server is certified by the authority {by}, {until[1]}.",
+        )
+        _soon(steps, certificate, ("du serveur", "server's"))
+    elif key is not None:
+        _expected(steps, key)
 
 
 def _until(certificate: SSHOpenSSHCertificate) -> tuple[str, str]:

@@ -103,6 +103,18 @@ async def test_a_server_may_change_its_key_under_its_authority(
     assert [one.name for one in steps if print_of_authority in one.en] == ["host_key"]
 
 
+async def test_a_key_that_is_told_beside_an_authority_is_believed_by_itself(
+    sftp: SftpConnector, server: OpenSsh
+) -> None:
+    own = asyncssh.import_private_key((server.login.parent / "other").read_bytes())
+    endpoint = told(
+        server.endpoint, host_key=f"@cert-authority * {line_of(STRANGER)}\n{own.get_fingerprint()}"
+    )
+    assert isinstance(await outcome(sftp, endpoint), Delivered)
+    steps = await trial(sftp, endpoint)
+    assert [one.name for one in steps if own.get_fingerprint() in one.en] == ["host_key"]
+
+
 @pytest.mark.parametrize(
     ("lines", "flaw"),
     [
