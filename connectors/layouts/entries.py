@@ -16,7 +16,7 @@ LONGEST_NUMBER = 80
 class Entry:
     """A file as the partner gets it. `open(start, end)` streams the bytes of [start, end)."""
 
-    name: str
+    name: str = field(repr=False)
     size: int
     sha256: str
     open: Callable[[int, int | None], AsyncIterator[bytes]] = field(repr=False)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import cast
 from uuid import UUID
 
@@ -36,7 +36,7 @@ class Mail:
 
     name: UUID
     sending: int
-    content: bytes
+    content: bytes = field(repr=False)
     to: tuple[int, ...]
     utf8: bool
     announces: bool

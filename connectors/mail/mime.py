@@ -29,7 +29,7 @@ class Attached:
     """`name` is safe on every file system. `media_type` as its sender said; one that a mail would read as more than a
     file (a mail, several parts) becomes a plain file."""
 
-    name: str
+    name: str = field(repr=False)
     media_type: str
     content: bytes = field(repr=False)
 

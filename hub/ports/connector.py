@@ -30,7 +30,7 @@ class ParcelFile:
     the sender gave. `open(start, end)` streams the plain bytes of [start, end)."""
 
     number: int
-    name: str
+    name: str = field(repr=False)
     original: str = field(repr=False)
     type: str
     media_type: str
