@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 from collections.abc import Iterable
 from pathlib import Path
 
+import asyncpg
 from aiohttp import web
+
+from hub.adapters.postgres.embedded import EmbeddedPostgres
 
 # A word for each place, so that a find says which place it came from.
 PLACES = ("firstname", "lastname", "email", "phone", "content", "contentkey", "filename", "filebytes")
@@ -88,3 +92,26 @@ def nothing_in_files(folder: Path, known: bytes, keys: Iterable[bytes] = ()) -> 
     for path in files:
         assert finds(path.read_bytes(), keys) == [], path
     return files
+
+
+async def nothing_in_tables(folder: Path, known: bytes, keys: Iterable[bytes] = ()) -> None:
+    """Every column of every table of the hub that runs there, as the database gives it: what lies compressed in its
+    files shows here."""
+    dsn = await EmbeddedPostgres(folder / "hub" / "postgres").running()
+    assert dsn is not None
+    connection = await asyncpg.connect(dsn)
+    try:
+        places = await connection.fetch(
+            "SELECT schemaname, tablename FROM pg_tables"
+            " WHERE schemaname NOT IN ('pg_catalog', 'information_schema') ORDER BY 1, 2"
+        )
+        knowing = set()
+        for schema, table in places:
+            rows = io.BytesIO()
+            await connection.copy_from_table(table, schema_name=schema, output=rows, format="binary")
+            assert finds(rows.getvalue(), keys) == [], table
+            if known in rows.getvalue():
+                knowing.add(table)
+    finally:
+        await connection.close()
+    assert "submission" in knowing

@@ -35,6 +35,7 @@ from tests.journeys.marks import (
     answer,
     finds,
     nothing_in_files,
+    nothing_in_tables,
     signing_key,
     value_of,
 )
@@ -191,16 +192,18 @@ async def test_what_is_nobody_s_business_lies_nowhere_in_clear_but_where_it_belo
             await _sender_reads_what_was_reported(session, hub)
             # What was refused is sent again, and refused again.
             await hub.open_lanes(watching, "essai")
-            await hub.replay(
+            replays = await hub.replay(
                 watching, [{"cause": cause, "reason": "essai"} for cause in await _causes(hub, watching)]
             )
             counts = await at_rest(hub, watching)
-            await _nothing_in_pages(watching, hub)
-            deliveries = {one["subscriber"]: one["id"] for one in await hub.deliveries(watching)}
+            listed = await hub.deliveries(watching)
+            await _nothing_in_pages(watching, hub, listed[0]["submission"], replays[0]["id"])
+            deliveries = {one["subscriber"]: one["id"] for one in listed}
         assert (counts["deliveries.delivered"], counts["deliveries.parked"]) == (3, 3)
         assert len(deliveries) == SUBMISSIONS
-        await _nothing_in_commands(world)
+        await _nothing_in_commands(world, listed[0]["submission"], replays[0]["id"])
         await _answers_are_kept(world, deliveries)
+        await nothing_in_tables(world.folder, b"C-00001")
         await hub.stop()
         assert hub.process.returncode == 0
         _nothing_in_files(world)
@@ -277,7 +280,7 @@ async def _causes(hub: Hub, session: aiohttp.ClientSession) -> list[str]:
     return sorted({one["cause"] for one in await hub.deliveries(session, state="parked")})
 
 
-async def _nothing_in_pages(session: aiohttp.ClientSession, hub: Hub) -> None:
+async def _nothing_in_pages(session: aiohttp.ClientSession, hub: Hub, submission: str, replay: str) -> None:
     paths = (
         "/metrics",
         "/readyz",
@@ -286,6 +289,9 @@ async def _nothing_in_pages(session: aiohttp.ClientSession, hub: Hub) -> None:
         "/v1/lanes",
         "/v1/channels",
         "/v1/replays",
+        f"/v1/replays/{replay}",
+        f"/v1/replays/{replay}/disclosures",
+        f"/v1/submissions/{submission}",
     )
     for path in paths:
         async with session.get(f"{hub.url}{path}") as answer:
@@ -293,12 +299,16 @@ async def _nothing_in_pages(session: aiohttp.ClientSession, hub: Hub) -> None:
             assert finds(await answer.read()) == [], path
 
 
-async def _nothing_in_commands(world: Stage) -> None:
+async def _nothing_in_commands(world: Stage, submission: str, replay: str) -> None:
     for words in (
         ("deliveries", "--state", "parked"),
         ("reconcile",),
         ("tokens", "list"),
         ("lanes",),
+        ("replay", "list"),
+        ("replay", "show", replay),
+        ("rules", "explain", submission),
+        ("partners", "list"),
         ("partners", "export"),
         ("partners", "export", "--format", "csv"),
         ("partners", "import", str(world.folder / "partners.json"), "--dry-run"),
