@@ -82,12 +82,14 @@ async def test_no_secret_and_nothing_that_partners_say_lies_in_clear(
                 await post(session, hub.url, submission(number, PROCEDURE, commune))
             await _until(lambda: _states(hub, watching), {MUTUAL, FOLDER, LOGIN, MAIL}, "delivered")
             await _until(lambda: _states(hub, watching), {OAUTH, NO_TOKEN, JUMP}, "parked")
-            await _slot_begins(world, towns.digest)
+            await asyncio.gather(
+                _slot_begins(world, towns.digest),
+                _left_in_a_folder(world, tmp_path / "folder" / "retours"),
+                _comes_back(door, towns.mail),
+                _on_the_page(hub, box, towns.keys),
+            )
             await _until(lambda: _states(hub, watching), {DIGEST}, "delivered")
-            await _left_in_a_folder(world, tmp_path / "folder" / "retours")
-            await _comes_back(door, towns.mail)
             await _until(lambda: _states(hub, watching), {MAIL}, "parked")
-            await _on_the_page(hub, box, towns.keys)
             await _events(hub, session, 2)
             async with asyncio.timeout(30):
                 while len(towns.desk.requests) < 2:
