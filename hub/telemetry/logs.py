@@ -10,8 +10,10 @@ import logging
 import sys
 import traceback
 from collections import Counter
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
+from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import pydantic_core
 import structlog
@@ -28,6 +30,7 @@ def configure(form: str) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             _places_only,
+            _plain_only,
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
@@ -53,6 +56,25 @@ def _places_only(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMap
             event["error"] = type(error).__name__
             event["places"] = places(error)
     return event
+
+
+def _plain_only(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    for name, value in event.items():
+        event[name] = _plain(value)
+    return event
+
+
+def _plain(value: object) -> object:
+    """An object is logged by its type: a renderer would write its fields, those too that its own form leaves out."""
+    if value is None or isinstance(value, str | int | float):
+        return value
+    if isinstance(value, UUID | datetime | timedelta):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(_plain(name)): _plain(one) for name, one in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(one) for one in value]
+    return type(value).__name__
 
 
 def places(error: BaseException) -> list[str]:
