@@ -1,8 +1,7 @@
 """Connections to partners' servers, kept for a while: who comes again soon needs no new handshake.
 
-Business of this file: that no more handshakes are begun in a second than a core
-bears, and that a connection which died while it lay idle is replaced before anything is asked of it. What is asked of
-a session is others' business.
+Business of this file: that no more handshakes are begun in a second than a core bears, and that a connection which died
+while it lay idle is replaced before anything is asked of it. What is asked of a session is others' business.
 """
 
 from __future__ import annotations

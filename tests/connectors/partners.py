@@ -85,6 +85,11 @@ def some_parcel(*files: ParcelFile, sequence: int = 1, delivery: UUID | None = N
     )
 
 
+def with_settings(endpoint: Endpoint, **settings: object) -> Endpoint:
+    """The same endpoint, with these settings beside its own or in their place."""
+    return replace(endpoint, settings={**endpoint.settings, **settings})
+
+
 def tried_again(parcel: Parcel, number: int = 2) -> Parcel:
     return replace(parcel, attempt=replace(parcel.attempt, number=number))
 

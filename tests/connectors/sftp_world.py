@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from connectors.sftp import SftpConnector
-from hub.domain.partner import Endpoint
 from tests.connectors.partners import SftpTown, sftp_town, surroundings
 
 LIMIT = 1.5
@@ -29,7 +27,3 @@ async def town(tmp_path: Path) -> AsyncIterator[SftpTown]:
     folder.mkdir()
     async with sftp_town(folder) as found:
         yield found
-
-
-def with_settings(endpoint: Endpoint, **settings: object) -> Endpoint:
-    return replace(endpoint, settings={**endpoint.settings, **settings})

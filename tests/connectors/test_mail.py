@@ -19,7 +19,6 @@ from connectors.mail.letter import attached
 from demo.receivers.smtp import own_certificate
 from hub.domain.delivery import About, Deferred, Delivered, Refused
 from hub.domain.identity import ParcelKind
-from hub.domain.partner import Endpoint
 from hub.ports.connector import Connector
 from tests.connectors.partners import (
     MailTown,
@@ -31,6 +30,7 @@ from tests.connectors.partners import (
     some_parcel,
     surroundings,
     tried_again,
+    with_settings,
 )
 
 LIMIT = 1.5
@@ -43,10 +43,6 @@ async def channel() -> AsyncIterator[Connector]:
     made = connector(surroundings())
     yield made
     await made.close()
-
-
-def with_settings(endpoint: Endpoint, **settings: object) -> Endpoint:
-    return replace(endpoint, settings={**endpoint.settings, **settings})
 
 
 def recipients_refused(*codes: int) -> aiosmtplib.SMTPRecipientsRefused:

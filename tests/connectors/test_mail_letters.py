@@ -38,6 +38,7 @@ from tests.connectors.partners import (
     some_file,
     some_parcel,
     surroundings,
+    with_settings,
 )
 
 LIMIT = 1.5
@@ -229,10 +230,6 @@ async def channel() -> AsyncIterator[Connector]:
     made = connector(surroundings())
     yield made
     await made.close()
-
-
-def with_settings(endpoint: Endpoint, **told: object) -> Endpoint:
-    return replace(endpoint, settings={**endpoint.settings, **told})
 
 
 def in_issue(*parcels: Parcel) -> list[Parcel]:

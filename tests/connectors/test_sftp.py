@@ -23,8 +23,9 @@ from tests.connectors.partners import (
     some_file,
     some_parcel,
     tried_again,
+    with_settings,
 )
-from tests.connectors.sftp_world import LIMIT, SFTP, left_nowhere, town, with_settings
+from tests.connectors.sftp_world import LIMIT, SFTP, left_nowhere, town
 
 __all__ = ["left_nowhere", "town"]
 

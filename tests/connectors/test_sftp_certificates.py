@@ -18,7 +18,7 @@ from hub.domain.delivery import About, Delivered, Refused
 from hub.domain.partner import Endpoint
 from hub.domain.trials import Step, StepState
 from tests.connectors.openssh import HERE, Authority, OpenSsh, line_of, missing, openssh
-from tests.connectors.partners import some_parcel, surroundings
+from tests.connectors.partners import some_parcel, surroundings, with_settings
 
 LIMIT = 10.0
 
@@ -67,10 +67,6 @@ async def sftp() -> AsyncIterator[SftpConnector]:
     await made.close()
 
 
-def told(endpoint: Endpoint, **settings: object) -> Endpoint:
-    return replace(endpoint, settings={**endpoint.settings, **settings})
-
-
 async def outcome(sftp: SftpConnector, endpoint: Endpoint) -> object:
     assert not sftp.check(endpoint)
     [found] = await sftp.deliver(endpoint, [some_parcel()], LIMIT)
@@ -92,10 +88,10 @@ async def test_a_server_may_change_its_key_under_its_authority(
     sftp: SftpConnector, server: OpenSsh, authority: Authority, tmp_path: Path
 ) -> None:
     pinned = f"@cert-authority {HERE},[{HERE}]:* {line_of(authority.key)}"
-    assert isinstance(await outcome(sftp, told(server.endpoint, host_key=pinned)), Delivered)
+    assert isinstance(await outcome(sftp, with_settings(server.endpoint, host_key=pinned)), Delivered)
     key = fresh("ssh-rsa")
     with served(tmp_path, authority.of_host(key, "a.test", HERE), key, authority) as changed:
-        endpoint = told(changed.endpoint, host_key=pinned)
+        endpoint = with_settings(changed.endpoint, host_key=pinned)
         assert isinstance(await outcome(sftp, endpoint), Delivered)
         steps = await trial(sftp, endpoint)
     assert not wrong(steps)
@@ -107,7 +103,7 @@ async def test_a_key_that_is_told_beside_an_authority_is_believed_by_itself(
     sftp: SftpConnector, server: OpenSsh
 ) -> None:
     own = asyncssh.import_private_key((server.login.parent / "other").read_bytes())
-    endpoint = told(
+    endpoint = with_settings(
         server.endpoint, host_key=f"@cert-authority * {line_of(STRANGER)}\n{own.get_fingerprint()}"
     )
     assert isinstance(await outcome(sftp, endpoint), Delivered)
@@ -130,7 +126,7 @@ async def test_a_server_is_not_believed_by_another_authority_nor_what_is_revoked
 ) -> None:
     own = asyncssh.import_private_key((server.login.parent / "other").read_bytes())
     lines = lines.format(stranger=line_of(STRANGER), authority=line_of(authority.key), server=line_of(own))
-    endpoint = told(server.endpoint, host_key=lines)
+    endpoint = with_settings(server.endpoint, host_key=lines)
     assert await outcome(sftp, endpoint) == Refused(f"sftp.{flaw}", About.ENDPOINT)
     assert wrong(await trial(sftp, endpoint)) == [("host_key", f"sftp.{flaw}")]
 
@@ -158,7 +154,7 @@ async def test_why_a_server_s_certificate_is_not_believed_is_told(
     key = fresh()
     certificate = authority.of_host(key, *names, valid=valid, kind=kind) if names else None
     with served(tmp_path, certificate, key, authority) as found:
-        endpoint = told(found.endpoint, host_key=f"@cert-authority * {line_of(authority.key)}")
+        endpoint = with_settings(found.endpoint, host_key=f"@cert-authority * {line_of(authority.key)}")
         assert await outcome(sftp, endpoint) == Refused(f"sftp.{flaw}", About.ENDPOINT)
         assert [cause for _, cause in wrong(await trial(sftp, endpoint))] == [f"sftp.{flaw}"]
 
@@ -169,7 +165,7 @@ async def test_a_name_is_the_same_however_it_is_written(
     key = fresh()
     with served(tmp_path, authority.of_host(key, "localhost"), key, authority) as found:
         lines = f"@cert-authority [LocalHost]:{found.endpoint.settings['port']} {line_of(authority.key)}"
-        endpoint = told(found.endpoint, host="LOCALHOST", host_key=lines)
+        endpoint = with_settings(found.endpoint, host="LOCALHOST", host_key=lines)
         assert isinstance(await outcome(sftp, endpoint), Delivered)
 
 
@@ -192,7 +188,7 @@ def test_a_line_that_does_not_read_is_refused_not_passed_over(
     line = line.format(
         key=good.split(" ")[0] + " " + good.split(" ")[1][:-9], certificate=user_line(authority)
     )
-    flaws = SftpConnector(surroundings()).check(told(server.endpoint, host_key=f"{good}\n{line}"))
+    flaws = SftpConnector(surroundings()).check(with_settings(server.endpoint, host_key=f"{good}\n{line}"))
     assert [flaw.split(" ", 1)[0] for flaw in flaws] == ["host_key"]
     assert "AAAA" not in flaws[0]
 
@@ -206,7 +202,7 @@ def user_line(authority: Authority) -> str:
 
 def as_account(server: OpenSsh, key: asyncssh.SSHKey, certificate: str) -> Endpoint:
     secrets = {"private_key": key.export_private_key().decode()}
-    return replace(told(server.endpoint, certificate=certificate), secrets=secrets)
+    return replace(with_settings(server.endpoint, certificate=certificate), secrets=secrets)
 
 
 @pytest.mark.parametrize("kind", ["ssh-ed25519", "ssh-rsa", "ecdsa-sha2-nistp384"])
@@ -265,7 +261,7 @@ def test_a_certificate_that_cannot_be_the_account_s_is_refused_at_import(
         (f"{good}\n{good}", "must be an OpenSSH certificate of a user, in one line"),
         (user_line(authority), "must be of private_key"),
     ):
-        flaws = SftpConnector(surroundings()).check(told(server.endpoint, certificate=text))
+        flaws = SftpConnector(surroundings()).check(with_settings(server.endpoint, certificate=text))
         assert list(flaws) == [f"certificate {must}"]
 
 
@@ -274,7 +270,9 @@ def test_what_was_cut_anywhere_is_a_flaw_and_no_fault_of_ours(server: OpenSsh, a
     connector, good = SftpConnector(surroundings()), authority.of_account(key)
     body = good.split(" ")[1]
     for at in range(4, len(body), 24):
-        assert connector.check(told(server.endpoint, certificate=f"{good.split(' ')[0]} {body[:at]}"))
+        assert connector.check(
+            with_settings(server.endpoint, certificate=f"{good.split(' ')[0]} {body[:at]}")
+        )
     private = key.export_private_key().decode()
     for at in range(1, len(private) - 40, 16):
         assert connector.check(replace(server.endpoint, secrets={"private_key": private[:at]}))
@@ -320,7 +318,7 @@ async def test_nothing_of_the_account_that_the_hub_runs_as_is_looked_at(
         for refused, cause in (
             (replace(server.endpoint, secrets=mine), "permission_denied"),
             (replace(server.endpoint, secrets={"password": "x"}), "permission_denied"),
-            (told(server.endpoint, host_key=line_of(STRANGER)), "host_key_changed"),
+            (with_settings(server.endpoint, host_key=line_of(STRANGER)), "host_key_changed"),
         ):
             assert await outcome(sftp, refused) == Refused(f"sftp.{cause}", About.ENDPOINT)
             assert [told for _, told in wrong(await trial(sftp, refused))] == [f"sftp.{cause}"]

@@ -22,7 +22,15 @@ from hub.domain.partner import Endpoint
 from hub.domain.trials import Step, StepState
 from hub.ports.connector import Outgoing
 from tests.connectors.openssh import HERE, OpenSsh, line_of, missing, openssh
-from tests.connectors.partners import closed_port, outgoing, silent_port, some_file, some_parcel, surroundings
+from tests.connectors.partners import (
+    closed_port,
+    outgoing,
+    silent_port,
+    some_file,
+    some_parcel,
+    surroundings,
+    with_settings,
+)
 
 LIMIT = 10.0
 BRIEF = 1.0
@@ -57,10 +65,6 @@ async def sftp() -> AsyncIterator[SftpConnector]:
     made = SftpConnector(surroundings())
     yield made
     await made.close()
-
-
-def told(endpoint: Endpoint, **settings: object) -> Endpoint:
-    return replace(endpoint, settings={**endpoint.settings, **settings})
 
 
 def through(server: OpenSsh, behind: OpenSsh, **settings: object) -> Endpoint:
@@ -166,14 +170,14 @@ async def test_what_is_wrong_is_told_of_the_server_where_it_is(
     good, foreign = through(jump, behind), OTHER.export_private_key().decode()
     with closed_port() as nobody:
         endpoint = {
-            "jump-key": told(good, jump_host_key=line_of(OTHER)),
-            "jump-authority": told(good, jump_host_key=f"@cert-authority * {line_of(OTHER)}"),
+            "jump-key": with_settings(good, jump_host_key=line_of(OTHER)),
+            "jump-authority": with_settings(good, jump_host_key=f"@cert-authority * {line_of(OTHER)}"),
             "jump-account": replace(good, secrets={**good.secrets, "jump_private_key": foreign}),
-            "jump-away": told(good, jump_port=nobody),
+            "jump-away": with_settings(good, jump_port=nobody),
             "wall": through(wall, behind),
-            "away": told(good, port=nobody),
-            "unknown": told(good, host="sftp.nowhere.invalid"),
-            "key": told(good, host_key=line_of(OTHER)),
+            "away": with_settings(good, port=nobody),
+            "unknown": with_settings(good, host="sftp.nowhere.invalid"),
+            "key": with_settings(good, host_key=line_of(OTHER)),
             "account": replace(good, secrets={**good.secrets, "private_key": foreign}),
         }[case]
         assert await outcome(sftp, endpoint) == expected
@@ -328,7 +332,7 @@ async def gate(behind: OpenSsh) -> AsyncIterator[tuple[Gate, Endpoint]]:
             "jump_username": "rebond",
             "jump_host_key": key.get_fingerprint(),
         }
-        endpoint = told(behind.endpoint, **way)
+        endpoint = with_settings(behind.endpoint, **way)
         yield gate, replace(endpoint, secrets={**endpoint.secrets, "jump_password": "sésame"})
         for guest in gate.guests:
             guest.abort()
@@ -379,8 +383,8 @@ async def test_who_says_nothing_is_told_apart_and_nothing_stays_open(
     async with gate(behind) as (server, endpoint):
         with silent_port() as silent:
             found = await asyncio.gather(
-                outcome(sftp, told(endpoint, port=silent), BRIEF),
-                outcome(sftp, told(endpoint, jump_port=silent), BRIEF),
+                outcome(sftp, with_settings(endpoint, port=silent), BRIEF),
+                outcome(sftp, with_settings(endpoint, jump_port=silent), BRIEF),
             )
         assert list(found) == [Deferred("sftp.timeout"), Deferred("sftp.jump_timeout")]
         async with asyncio.timeout(10):
@@ -397,7 +401,7 @@ async def test_a_jump_that_dies_before_the_server_behind_is_entered_is_at_fault(
 
 def test_a_jump_needs_an_account_and_a_key_of_its_own(behind: OpenSsh) -> None:
     sftp = SftpConnector(surroundings())
-    alone = told(behind.endpoint, jump_host="rebond.mairie.test")
+    alone = with_settings(behind.endpoint, jump_host="rebond.mairie.test")
     assert {flaw.split(" ", 1)[0] for flaw in sftp.check(alone)} == {"jump_host", "jump_private_key"}
     lost = replace(behind.endpoint, secrets={**behind.endpoint.secrets, "jump_password": "x"})
     assert [flaw.split(" ", 1)[0] for flaw in sftp.check(lost)] == ["jump_password"]

@@ -24,7 +24,7 @@ from hub.domain.partner import Endpoint
 from hub.ports.connector import Parcel
 from hub.ports.returns import FoundFile
 from tests.connectors.openssh import OpenSsh, missing, openssh
-from tests.connectors.partners import names, some_file, some_parcel, surroundings, tried_again
+from tests.connectors.partners import names, some_file, some_parcel, surroundings, tried_again, with_settings
 
 LIMIT = 10.0
 STATE = {"layout": "service-public", "sender_siret": "13000210800012"}
@@ -53,10 +53,6 @@ def inbox(server: OpenSsh) -> tuple[Path, Endpoint]:
 
 def found(folder: Path) -> list[str]:
     return sorted(one.name for one in folder.iterdir())
-
-
-def with_settings(endpoint: Endpoint, **settings: object) -> Endpoint:
-    return Endpoint(endpoint.channel, {**endpoint.settings, **settings}, endpoint.secrets)
 
 
 async def test_openssh_takes_a_parcel_byte_for_byte_and_once(

@@ -19,8 +19,9 @@ from tests.connectors.partners import (
     some_parcel,
     surroundings,
     tried_again,
+    with_settings,
 )
-from tests.connectors.sftp_world import LIMIT, SFTP, left_nowhere, town, with_settings
+from tests.connectors.sftp_world import LIMIT, SFTP, left_nowhere, town
 
 __all__ = ["left_nowhere", "town"]
 

@@ -15,14 +15,8 @@ from connectors.sftp import SftpConnector
 from connectors.sftp.sessions import Handshakes
 from hub.adapters.system.outgoing import GuardedOutgoing
 from hub.domain.delivery import About, Refused
-from tests.connectors.partners import (
-    SftpTown,
-    names,
-    sftp_town,
-    some_parcel,
-    surroundings,
-)
-from tests.connectors.sftp_world import LIMIT, SFTP, left_nowhere, town, with_settings
+from tests.connectors.partners import SftpTown, names, sftp_town, some_parcel, surroundings, with_settings
+from tests.connectors.sftp_world import LIMIT, SFTP, left_nowhere, town
 
 __all__ = ["left_nowhere", "town"]
 
