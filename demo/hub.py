@@ -48,7 +48,8 @@ class Hub:
             )
         url = f"http://{environment['HUB_HOST']}:{environment['HUB_PORT']}"
         try:
-            await asyncio.wait_for(_answers(process, url), _READY_WITHIN)
+            async with asyncio.timeout(_READY_WITHIN):
+                await _answers(process, url)
         except (TimeoutError, RuntimeError):
             if process.returncode is None:
                 process.kill()
@@ -58,7 +59,8 @@ class Hub:
     async def stop(self) -> None:
         if self.process.returncode is None:
             self.process.send_signal(signal.SIGTERM)
-            await asyncio.wait_for(self.process.wait(), 60)
+            async with asyncio.timeout(60):
+                await self.process.wait()
 
     async def command(self, *words: str) -> tuple[int, str]:
         """A `hub …` command: its exit code and what it printed."""

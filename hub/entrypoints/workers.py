@@ -186,7 +186,8 @@ async def recall(room: RecallRoom, stopping: Stopping) -> None:
 async def rest(stopping: Stopping, seconds: float) -> None:
     """That long, or until stopping."""
     with contextlib.suppress(asyncio.TimeoutError):
-        await asyncio.wait_for(stopping.wait(), seconds)
+        async with asyncio.timeout(seconds):
+            await stopping.wait()
 
 
 async def _pages(

@@ -130,7 +130,8 @@ class DispatchRoom:
         if self._rows >= pace.rows or (healthy <= 0 and failing <= 0):
             self._a_place.clear()
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._a_place.wait(), pace.idle)
+                async with asyncio.timeout(pace.idle):
+                    await self._a_place.wait()
             return
         if healthy < pace.lanes / _SHARE and not waited:
             # Nearly all places are taken: a moment more, and one transaction fills several of them.

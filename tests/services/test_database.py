@@ -357,6 +357,22 @@ async def test_a_bell_wakes_all_who_wait(opened: Database, bell: Bell) -> None:
     assert max(await waiting) < 10
 
 
+@pytest.mark.parametrize("steps", range(6))
+async def test_who_is_cancelled_in_the_moment_a_bell_rings_is_cancelled(bell: Bell, steps: int) -> None:
+    async def serve() -> None:
+        while True:
+            await bell.wait(20)
+
+    serving = asyncio.create_task(serve())
+    await asyncio.sleep(0.05)
+    bell._rung.set()
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    serving.cancel()
+    done, _ = await asyncio.wait([serving], timeout=2)
+    assert done, "the cancellation was lost: nothing ends this task any more"
+
+
 async def test_a_bell_that_nobody_rings_lets_wait_to_the_end(bell: Bell) -> None:
     assert await seconds_of(bell, 0.4) > 0.35
     assert await seconds_of(bell, 0) < 0.3

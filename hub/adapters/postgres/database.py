@@ -74,7 +74,8 @@ class Database:
 
     async def close(self) -> None:
         try:
-            await asyncio.wait_for(self._pool.close(), 10)
+            async with asyncio.timeout(10):
+                await self._pool.close()
         except asyncio.TimeoutError:
             self._pool.terminate()
 
@@ -241,7 +242,8 @@ class Bell:
         if self._listening is None or self._listening.done():
             self._listening = asyncio.create_task(self._listen())
         try:
-            await asyncio.wait_for(self._rung.wait(), max(seconds, 0))
+            async with asyncio.timeout(seconds):
+                await self._rung.wait()
         except asyncio.TimeoutError:
             return
         finally:

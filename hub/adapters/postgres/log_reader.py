@@ -72,7 +72,8 @@ class PostgresLogReader:
             if entries or left <= 0:
                 return entries
             with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._rung.wait(), min(left, LOOK))
+                async with asyncio.timeout(min(left, LOOK)):
+                    await self._rung.wait()
 
     async def done(self, positions: Sequence[Position]) -> None:
         if not positions:

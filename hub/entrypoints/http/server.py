@@ -123,7 +123,8 @@ async def _ended(server: _Server, serving: asyncio.Task[None], grace: float) -> 
     """The server cancels what is still under way and goes; what was cancelled may have files to remove."""
     left = set(server.server_state.tasks)
     try:
-        await asyncio.wait_for(asyncio.shield(serving), grace + 5)
+        async with asyncio.timeout(grace + 5):
+            await asyncio.shield(serving)
     finally:
         serving.cancel()
         left |= server.server_state.tasks
