@@ -113,6 +113,9 @@ class Settings(BaseSettings):
     )
     alarm_waiting: float = Field(86400, gt=0, description="Seconds that a delivery may be on its way.")
     alarm_failing: float = Field(3600, gt=0, description="Seconds that an endpoint may fail.")
+    alarm_expiring: float = Field(
+        30 * 86400, gt=0, description="Seconds before an endpoint's certificates run out."
+    )
 
     # Dispatch.
     retry_waits: Waits = Field(

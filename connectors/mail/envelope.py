@@ -76,6 +76,15 @@ def in_force(certificates: Certificates, now: float) -> Certificates:
     return tuple(one for one in certificates if one.not_valid_before_utc <= at <= one.not_valid_after_utc)
 
 
+def until_one_cannot_read(text: str) -> datetime:
+    """When the last certificate of some reader ends; those that say no address are one. Raises ValueError."""
+    ends: dict[tuple[str, ...], datetime] = {}
+    for one in read_certificates(text):
+        reader = addresses_in(one)
+        ends[reader] = max(ends.get(reader, one.not_valid_after_utc), one.not_valid_after_utc)
+    return min(ends.values())
+
+
 def addresses_in(certificate: x509.Certificate) -> tuple[str, ...]:
     """Whose it says it is: in lower case, sorted; none, if it does not say, or not readably."""
     try:

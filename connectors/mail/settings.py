@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 
 from connectors.fields import Reading
-from connectors.mail.envelope import Certificates, read_certificates
+from connectors.lifetimes import until_all_end
+from connectors.mail.envelope import Certificates, read_certificates, until_one_cannot_read
 from hub.domain.digests import Frequency
 from hub.domain.fields import Field, FieldKind
 from hub.domain.partner import Endpoint
@@ -62,6 +63,7 @@ FIELDS = (
     Field(
         "certificates",
         FieldKind.BLOCK,
+        until=until_one_cannot_read,
         fr="Certificats S/MIME (PEM, RSA) des lecteurs : chaque courriel est chiffré pour eux, jamais envoyé en clair.",
         en="S/MIME certificates (PEM, RSA) of who reads the mails: each is encrypted to them, and never sent in clear.",
     ),
@@ -92,6 +94,7 @@ FIELDS = (
     Field(
         "ca",
         FieldKind.BLOCK,
+        until=until_all_end,
         must="must be certificates in PEM",
         needs=("host",),
         fr="Certificats (PEM) de l'autorité qui a signé celui du serveur ; sinon ceux du système.",

@@ -17,9 +17,10 @@ from typing import Any, TypeVar
 import asyncssh
 
 from connectors.sftp.algorithms import Algorithms, Family
+from connectors.sftp.certificates import why_denied
 from connectors.sftp.judging import ForwardingDenied, NotReached
 from connectors.sftp.settings import Hop
-from connectors.sftp.trust import Distrusted, LoginDenied, Witness, why_denied
+from connectors.sftp.trust import Distrusted, LoginDenied, Witness
 from hub.ports.connector import ForbiddenAddress, Outgoing
 
 _SUDDEN = 2

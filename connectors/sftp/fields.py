@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from connectors.layouts import LAYOUTS
+from connectors.sftp.certificates import until_it_ends
 from hub.domain.fields import Field, FieldKind
 
 READ_BACK = 64 * 1024 * 1024
@@ -62,6 +63,7 @@ _ADDRESS = (
     Field(
         "certificate",
         FieldKind.BLOCK,
+        until=until_it_ends,
         needs=("private_key",),
         fr="Certificat OpenSSH de cette clé, signé par une autorité que le serveur reconnaît.",
         en="OpenSSH certificate of that key, by an authority which the server believes.",

@@ -18,8 +18,9 @@ from connectors.fields import Reading
 from connectors.layouts import LAYOUTS, Layout, Origin
 from connectors.parcels import slug
 from connectors.sftp.algorithms import ALGORITHMS, MODERN, Algorithms
+from connectors.sftp.certificates import IMPORT_FAULTS, read_certificate
 from connectors.sftp.fields import FIELDS
-from connectors.sftp.trust import IMPORT_FAULTS, HostKeys, read_certificate, read_host_keys
+from connectors.sftp.trust import HostKeys, read_host_keys
 from hub.domain.pace import HERE
 from hub.domain.partner import Endpoint
 from hub.ports.connector import Parcel

@@ -12,10 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import asyncssh
-from asyncssh.packet import PacketDecodeError, SSHPacket
+from asyncssh.packet import SSHPacket
 from asyncssh.public_key import (
     CERT_TYPE_HOST,
-    CERT_TYPE_USER,
     SSHOpenSSHCertificate,
     SSHOpenSSHCertificateV01,
     decode_ssh_certificate,
@@ -23,6 +22,7 @@ from asyncssh.public_key import (
 )
 
 from connectors.sftp.algorithms import Algorithms, Family
+from connectors.sftp.certificates import IMPORT_FAULTS, out_of_force
 from connectors.sftp.fields import FIELDS
 
 _FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}=?")
@@ -32,9 +32,6 @@ _MARKERS = ("@cert-authority", "@revoked")
 _CHANGED = "host_key_changed"
 _ON_TOKENS = ("sk-ssh-ed25519@openssh.com", "sk-ecdsa-sha2-nistp256@openssh.com")
 """Kinds of keys on security keys: authorities have them, servers do not."""
-
-IMPORT_FAULTS = (asyncssh.KeyImportError, PacketDecodeError, ValueError, OverflowError)
-"""What the library says of a key, a certificate or a list of them that is none."""
 
 
 # --- what an operator told ----------------------------------------------------------------------------
@@ -201,35 +198,3 @@ def why_not(
         if keys.authorities and not keys.keys and not keys.fingerprints:
             return "host_certificate_missing"
     return _CHANGED
-
-
-# --- certificates -------------------------------------------------------------------------------------
-
-
-def out_of_force(certificate: SSHOpenSSHCertificate, now: float) -> str | None:
-    # The library has no public words for these.
-    if now < certificate._valid_after:
-        return "early"
-    return "expired" if now >= certificate._valid_before else None
-
-
-def ends_at(certificate: SSHOpenSSHCertificate) -> float | None:
-    """In seconds since 1970; None: it never does."""
-    return certificate._valid_before if certificate._valid_before < 2**63 else None
-
-
-def why_denied(certificate: SSHOpenSSHCertificate, now: float) -> str:
-    """What is wrong with an account's certificate that its server did not take, as far as it can be seen from here: a
-    server may know a certificate's names for accounts by a list of its own."""
-    return f"certificate_{out_of_force(certificate, now) or 'refused'}"
-
-
-def read_certificate(text: str, key: asyncssh.SSHKey) -> SSHOpenSSHCertificate | str:
-    """An account's; or what is wrong with it: “must …”. Whether it is in force is the server's to say."""
-    try:
-        found = asyncssh.import_certificate(text) if len(text.strip().splitlines()) == 1 else None
-    except IMPORT_FAULTS:
-        found = None
-    if not isinstance(found, SSHOpenSSHCertificate) or found._cert_type != CERT_TYPE_USER:
-        return "must be an OpenSSH certificate of a user, in one line"
-    return found if found.key.public_data == key.public_data else "must be of private_key"

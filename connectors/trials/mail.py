@@ -15,7 +15,7 @@ from connectors.mail.envelope import addresses_in, in_force
 from connectors.mail.judging import FAULTS, judge
 from connectors.mail.mime import one_line
 from connectors.mail.settings import Server, Target
-from connectors.trials.steps import Steps, certificate, reach
+from connectors.trials.steps import SOON, Steps, certificate, reach
 from hub.domain.trials import Step
 from hub.ports.connector import Outgoing
 
@@ -68,7 +68,7 @@ def _reader(steps: Steps, place: int, certificate: x509.Certificate, recipients:
             f"Certificate {place} is not in force (its end: {until:%Y-%m-%d}): nothing is encrypted to it.",
         )
     left = (until - datetime.now(UTC)).days
-    if 0 <= left < 30:
+    if 0 <= left < SOON:
         steps.note(
             "reader",
             f"Le certificat {place} expire dans {left} jours : sans un autre, plus aucun courriel ne partira.",

@@ -10,15 +10,14 @@ import asyncssh
 from asyncssh.public_key import SSHOpenSSHCertificate
 
 from connectors.sftp.algorithms import Algorithms
+from connectors.sftp.certificates import ends_at, out_of_force
 from connectors.sftp.connecting import OURS_ALONE
 from connectors.sftp.judging import FAULTS, AtTheJump, ForwardingDenied, NotReached, judge
 from connectors.sftp.sessions import Session
 from connectors.sftp.settings import Hop, Target
-from connectors.sftp.trust import Distrusted, Witness, ends_at, fingerprint, out_of_force
+from connectors.sftp.trust import Distrusted, Witness, fingerprint
 from connectors.trials.steps import SOON, Steps, reach
 from hub.ports.connector import ForbiddenAddress, Outgoing
-
-_DAY = 86400
 
 
 async def look(steps: Steps, target: Target, outgoing: Outgoing, limit: float) -> bool:
@@ -187,13 +186,12 @@ def _until(certificate: SSHOpenSSHCertificate) -> tuple[str, str]:
     ends = ends_at(certificate)
     if ends is None:
         return "sans limite de durée", "for ever"
-    told = datetime.fromtimestamp(ends, UTC)
-    return f"jusqu'au {told:%d/%m/%Y} à {told:%H:%M} UTC", f"until {told:%Y-%m-%d %H:%M} UTC"
+    return f"jusqu'au {ends:%d/%m/%Y} à {ends:%H:%M} UTC", f"until {ends:%Y-%m-%d %H:%M} UTC"
 
 
 def _soon(steps: Steps, certificate: SSHOpenSSHCertificate, whose: tuple[str, str]) -> None:
     ends = ends_at(certificate)
-    if ends is not None and (left := int((ends - time.time()) / _DAY)) < SOON:
+    if ends is not None and (left := (ends - datetime.now(UTC)).days) < SOON:
         steps.note(
             "certificate",
             f"Le certificat {whose[0]} expire dans {left} jours.",

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from yarl import URL
 
 from connectors.fields import Reading
+from connectors.lifetimes import until_all_end, until_one_ends
 from connectors.webhook.authorising import TokenRequest
 from connectors.webhook.signing import Signer, Signers, signer
 from connectors.webhook.trust import Trust, certificate_flaw, key_flaw, trust_flaw
@@ -109,12 +110,14 @@ FIELDS = (
     Field(
         "ca",
         FieldKind.BLOCK,
+        until=until_all_end,
         fr="Certificats (PEM) des autorités à croire, à la place de celles du système.",
         en="Certificates (PEM) of the authorities to believe, instead of the system's.",
     ),
     Field(
         "client_certificate",
         FieldKind.BLOCK,
+        until=until_one_ends,
         needs=("client_key",),
         fr="Certificat du hub (PEM, avec ses intermédiaires) pour une authentification mutuelle (mTLS).",
         en="The hub's certificate (PEM, with intermediate ones) for mutual authentication (mTLS).",

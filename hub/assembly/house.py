@@ -312,8 +312,10 @@ class House:
             settings.alarm_undecided,
             settings.alarm_waiting,
             settings.alarm_failing,
+            settings.alarm_expiring,
         )
-        return AlarmRoom(self.base.alarms, Patience(*(timedelta(seconds=wait) for wait in waits)))
+        patience = Patience(*(timedelta(seconds=wait) for wait in waits))
+        return AlarmRoom(self.base.alarms, self.base.partners, channel_fields(), patience, self.clock)
 
     @cached_property
     def sweep(self) -> SweepRoom:

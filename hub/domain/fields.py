@@ -8,8 +8,9 @@ connector's business; forms and schemas are made of the same descriptions elsewh
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from functools import lru_cache
 from urllib.parse import urlsplit
@@ -76,7 +77,8 @@ class Field:
     `least` and `most` bound a number's value, a text's length, a list's entries. `pattern` is matched by each text as a
     whole, and is written so that ECMAScript reads it the same. `must` is the end of the sentence told when a
     value is wrong (“must be …”). `needs`: where this field is given, these are too; `unless`: it is needed where none
-    of these is given."""
+    of these is given. `until`: when a value of it is of no use any more (certificates run out), None: never; it raises
+    ValueError for what it cannot read."""
 
     name: str
     kind: FieldKind
@@ -92,6 +94,7 @@ class Field:
     most: int | None = None
     needs: tuple[str, ...] = ()
     unless: tuple[str, ...] = ()
+    until: Callable[[str], datetime | None] | None = None
 
     def bounds(self) -> tuple[int, int]:
         """Of a number's value, a text's length, a list's entries."""
@@ -268,6 +271,8 @@ def _wrong_description(one: Field, names: Sequence[str]) -> str | None:
         return "a secret is a text or a block"
     if one.secret and one.default is not None:
         return "a secret has no default"
+    if one.until is not None and (one.secret or one.kind not in (FieldKind.TEXT, FieldKind.BLOCK)):
+        return "only a text or a block that is no secret is known to run out"
     if one.kind is FieldKind.CHOICE and not one.choices:
         return "it has no choices"
     if one.pattern is not None and not _is_pattern(one.pattern):

@@ -9,9 +9,11 @@ from hub.domain.alarms import Alarm, Patience
 
 
 class Alarms(Protocol):
-    async def look(self, patience: Patience) -> tuple[Sequence[Alarm], Sequence[Alarm]]:
-        """What stood there before, and what stands there now, which is kept for all to see. One looks at a time:
-        who comes second sees what the first one kept, twice."""
+    async def look(
+        self, patience: Patience, beside: Sequence[Alarm] = ()
+    ) -> tuple[Sequence[Alarm], Sequence[Alarm]]:
+        """What stood there before, and what stands there now, which is kept for all to see; `beside`: found by who
+        asks. One looks at a time: who comes second sees what the first one kept, twice."""
         ...
 
     async def standing(self) -> Sequence[Alarm]:

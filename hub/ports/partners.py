@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from hub.domain.identity import Subscriber
-from hub.domain.partner import Partner
+from hub.domain.partner import Endpoint, Partner
 
 KeptPartner = tuple[Partner, bytes | None, bytes | None]
 """A partner without its secrets, its sealed secrets, and the wrapped key they are sealed under."""
@@ -28,4 +28,8 @@ class Partners(Protocol):
 
     async def list(self) -> Sequence[KeptPartner]:
         """All of them, by subscriber."""
+        ...
+
+    async def having(self, settings: Collection[str]) -> Sequence[tuple[Subscriber, Endpoint]]:
+        """The endpoints in which any of these settings stands, without their secrets, by subscriber."""
         ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from structlog.testing import capture_logs
@@ -13,15 +13,18 @@ from hub.adapters.postgres.database import Database
 from hub.adapters.postgres.intake import PostgresIntake
 from hub.adapters.postgres.lanes import PostgresLanes
 from hub.adapters.postgres.mailboxes import PostgresMailboxes
+from hub.adapters.postgres.partners import PostgresPartners
 from hub.adapters.postgres.reads import PostgresReads
 from hub.adapters.postgres.return_folders import PostgresReturnFolders
 from hub.adapters.postgres.views import PostgresViews
+from hub.adapters.system.clock import SystemClock
 from hub.domain.alarms import Alarm, AlarmKind, Patience
+from hub.domain.fields import Field, FieldKind
 from hub.ports.reads import Read
 from hub.ports.returns import LeftFile
 from hub.services.alarms import AlarmRoom
 from tests.conformance.motion import conclude, delivered, park, plant, take
-from tests.conformance.samples import execute, submission, subscriber
+from tests.conformance.samples import execute, partner, submission, subscriber
 
 LATER = timedelta(days=2, hours=1)
 
@@ -137,7 +140,7 @@ async def test_return_folders_that_are_away_and_files_that_nobody_can_read_are_t
 async def test_an_alarm_is_one_line_when_it_begins_and_none_while_it_lasts(
     database: Database, alarms: PostgresAlarms
 ) -> None:
-    room = AlarmRoom(alarms, Patience())
+    room = AlarmRoom(alarms, PostgresPartners(database), {}, Patience(), SystemClock())
     await plant(database, [1, 2], [1, 2], channel="sftp")
     await park(database, "sftp.denied")
     with capture_logs() as lines:
@@ -151,3 +154,33 @@ async def test_an_alarm_is_one_line_when_it_begins_and_none_while_it_lasts(
     with capture_logs() as lines:
         await room.run_once()
     assert [(line["number"], line["partners"]) for line in lines] == [(1, 1)]
+
+
+async def test_what_runs_out_is_told_beforehand_and_no_more_when_it_was_renewed(
+    database: Database, alarms: PostgresAlarms
+) -> None:
+    field = Field("pass", FieldKind.TEXT, "Un laissez-passer.", "A pass.", until=datetime.fromisoformat)
+    partners, now = PostgresPartners(database), datetime.now(UTC)
+    room = AlarmRoom(alarms, partners, {"sftp": [field], "mail": []}, Patience(), SystemClock())
+
+    async def declared(number: int, channel: str, days: float) -> None:
+        told = (now + timedelta(days=days)).isoformat()
+        await partners.keep([(partner(number, channel, **{"pass": told}), None, None)])
+
+    await declared(1, "sftp", 29)
+    await declared(2, "sftp", 31)
+    await declared(3, "mail", 1)
+    await declared(4, "sftp", -400)
+    with capture_logs() as lines:
+        await room.run_once()
+        await room.run_once()
+    first, fourth = await alarms.standing()
+    assert told([first, fourth]) == {("expiring", str(subscriber(one)), "sftp", 1) for one in (1, 4)}
+    assert first.cause == f"pass until {now + timedelta(days=29):%Y-%m-%d}"
+    assert abs(first.since - (now - timedelta(days=1))) < timedelta(seconds=1)
+    [line] = lines
+    assert (line["kind"], line["partners"]) == ("expiring", 2)
+    assert (await PostgresViews(database).counts())["alarms.expiring"] == 2
+    await declared(1, "sftp", 365)
+    await room.run_once()
+    assert told(list(await alarms.standing())) == {("expiring", str(subscriber(4)), "sftp", 1)}

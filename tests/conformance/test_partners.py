@@ -39,6 +39,14 @@ async def test_all_partners_are_listed_by_subscriber(partners: Partners) -> None
     assert [kept[0] for kept in await partners.list()] == [partner(1), partner(2), partner(3)]
 
 
+async def test_endpoints_are_found_by_the_settings_they_have(partners: Partners) -> None:
+    told = [partner(3, "sftp", certificate="c"), partner(1, "mail", ca="a", host="h"), partner(2, "mail")]
+    await partners.keep([(one, b"sealed", b"wrapped") for one in told])
+    found = await partners.having(["certificate", "ca"])
+    assert found == [(one.subscriber, one.endpoint) for one in (told[1], told[0])]
+    assert await partners.having([]) == []
+
+
 async def test_keeping_nothing_changes_nothing(partners: Partners) -> None:
     await partners.keep([(partner(1), None, None)])
     await partners.keep([])

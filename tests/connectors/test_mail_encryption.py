@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
 from connectors.mail.delivering import MailConnector
-from connectors.mail.envelope import read_certificates
+from connectors.mail.envelope import read_certificates, until_one_cannot_read
 from connectors.mail.letter import enveloped_size
 from hub.domain.delivery import About, Delivered, Refused
 from hub.domain.digests import Issue
@@ -275,3 +275,15 @@ async def test_a_trial_tells_until_when_each_certificate_is_good(
     assert [one.state for one in steps] == [StepState.WELL, StepState.WELL, StepState.NOTED, StepState.NOTED]
     assert "certificat 2 expire dans 9 jours" in steps[2].fr
     assert "certificat 3 n'est pas en vigueur" in steps[3].fr
+
+
+def test_the_first_reader_who_is_left_without_a_certificate_is_who_counts(reader: Makes) -> None:
+    today = datetime.datetime.fromtimestamp(NOW, datetime.UTC)
+    old, new = (reader(ends=ends, address="accueil@mairie.example").pem for ends in (3, 300))
+    other = reader(ends=200, address="etat-civil@mairie.example").pem
+    unnamed = [reader(ends=ends).pem for ends in (2, 250)]
+    assert until_one_cannot_read(old) == today + 3 * DAY
+    assert until_one_cannot_read(old + new) == today + 300 * DAY
+    assert until_one_cannot_read(old + other + new + "".join(unnamed)) == today + 200 * DAY
+    with pytest.raises(ValueError, match="PEM"):
+        until_one_cannot_read("no certificate")

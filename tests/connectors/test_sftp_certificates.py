@@ -14,6 +14,7 @@ import asyncssh
 import pytest
 
 from connectors.sftp import SftpConnector
+from connectors.sftp.fields import FIELDS
 from hub.domain.delivery import About, Delivered, Refused
 from hub.domain.partner import Endpoint
 from hub.domain.trials import Step, StepState
@@ -218,6 +219,31 @@ async def test_an_account_is_let_in_by_its_certificate(
     [known] = [one for one in steps if one.name == "certificate"]
     assert f"{day:%Y-%m}" in known.en
     assert f"{day:%m/%Y}" in known.fr
+
+
+def test_when_an_account_s_certificate_runs_out_is_known(authority: Authority) -> None:
+    key = fresh()
+    [field] = [one for one in FIELDS if one.until is not None]
+    assert field.name == "certificate"
+    assert field.until is not None
+    found = field.until(authority.of_account(key, valid="20300101Z:20310203040506Z") + "\n")
+    assert found == datetime(2031, 2, 3, 4, 5, 6, tzinfo=UTC)
+    for never in ("always:forever", "0x1:0x7fffffffffffffff", f"0x1:{2**62:#x}"):
+        assert field.until(authority.of_account(key, valid=never)) is None
+    with pytest.raises(ValueError, match="certificate"):
+        field.until(authority.of_host(key, HERE))
+
+
+async def test_a_certificate_that_is_good_longer_than_calendars_go_is_so_for_ever(
+    sftp: SftpConnector, tmp_path: Path, authority: Authority
+) -> None:
+    long, key = f"0x1:{2**62:#x}", fresh()
+    with served(tmp_path, authority.of_host(key, HERE, valid=long), key, authority) as server:
+        endpoint = as_account(server, key, authority.of_account(key, valid=long))
+        pinned = f"@cert-authority * {line_of(authority.key)}"
+        steps = await trial(sftp, with_settings(endpoint, host_key=pinned))
+    assert not wrong(steps)
+    assert len([one for one in steps if "for ever" in one.en]) == 2
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,9 @@ class PostgresAlarms:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def look(self, patience: Patience) -> tuple[Sequence[Alarm], Sequence[Alarm]]:
+    async def look(
+        self, patience: Patience, beside: Sequence[Alarm] = ()
+    ) -> tuple[Sequence[Alarm], Sequence[Alarm]]:
         async def work(connection: Connection) -> tuple[Sequence[Alarm], Sequence[Alarm]]:
             mine = await connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", _LOCK)
             before = [_alarm(row) for row in await connection.fetch(_STANDING)]
@@ -41,6 +43,7 @@ class PostgresAlarms:
                     await connection.fetchval(DECIDED_UNTIL),
                 )
             ]
+            found += beside
             await _keep(connection, found)
             return before, found
 

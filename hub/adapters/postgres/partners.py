@@ -7,7 +7,7 @@ endpoint opens what was closed. Sealing and opening secrets is not here, nor is 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import asyncpg
 
@@ -74,6 +74,19 @@ class PostgresPartners:
         async def work(connection: Connection) -> Sequence[KeptPartner]:
             rows = await connection.fetch(f"SELECT {_COLUMNS} FROM partner ORDER BY subscriber")
             return [_kept(row) for row in rows]
+
+        return await self._database.once(work)
+
+    async def having(self, settings: Collection[str]) -> Sequence[tuple[Subscriber, Endpoint]]:
+        async def work(connection: Connection) -> Sequence[tuple[Subscriber, Endpoint]]:
+            rows = await connection.fetch(
+                "SELECT subscriber, channel, settings FROM partner WHERE settings ?| $1 ORDER BY subscriber",
+                list(settings),
+            )
+            return [
+                (Subscriber.parse(row["subscriber"]), Endpoint(row["channel"], row["settings"]))
+                for row in rows
+            ]
 
         return await self._database.once(work)
 
