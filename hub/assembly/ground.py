@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
-from hub.adapters.keys.command import keys_of
+from hub.adapters.keys.command import KeyProgram
 from hub.adapters.keys.file import HubKeys, KeyFile
 from hub.adapters.keys.local import LocalKeyring
 from hub.adapters.postgres.alarms import PostgresAlarms
@@ -248,15 +248,15 @@ def given_keyring(settings: Settings) -> Keyring | None:
     if settings.key is not None:
         return LocalKeyring.from_base64(settings.key.get_secret_value())
     if settings.key_command is not None:
-        return LocalKeyring.from_program(partial(_keys_said_by, settings.key_command))
+        return LocalKeyring.from_program(partial(_keys_said_by, KeyProgram(settings.key_command)))
     if settings.key_file is not None:
         return LocalKeyring.from_file(settings.key_file, create=False)
     return None
 
 
-def _keys_said_by(command: str) -> HubKeys:
+def _keys_said_by(program: KeyProgram) -> HubKeys:
     try:
-        return keys_of(command)
+        return program.keys()
     except SettingsError as error:
         raise SettingsError(f"HUB_KEY_COMMAND: {error}") from None
 

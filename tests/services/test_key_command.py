@@ -12,14 +12,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from functools import partial
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
-from hub.adapters.keys.command import keys_of
+from hub.adapters.keys.command import KeyProgram
 from hub.adapters.keys.file import HubKeys
 from hub.adapters.keys.local import LocalKeyring
 from hub.adapters.postgres.database import Database
@@ -78,7 +78,7 @@ def test_the_program_is_not_told_the_hub_s_settings_and_no_shell_is_asked(
         "assert sys.stdin.read() == '';"
         "print(base64.b64encode(bytes(32)).decode())"
     )
-    assert keys_of(says(look, "$(id) > x")).used == (bytes(32),)
+    assert KeyProgram(says(look, "$(id) > x")).keys().used == (bytes(32),)
 
 
 @pytest.mark.parametrize(
@@ -111,12 +111,42 @@ def test_a_program_that_says_no_key_ends_the_start_in_a_sentence_without_its_wor
     command: str, why: str
 ) -> None:
     with pytest.raises(SettingsError) as caught:
-        keys_of(command, 0.2 if "sleep" in command else 20)
+        KeyProgram(command, 0.2 if "sleep" in command else 20).keys()
     assert why in str(caught.value)
     told = caught.value
     while told is not None:
         assert SECRET not in f"{told!r} {told.__cause__!r}"
         told = told.__cause__  # type: ignore[assignment]
+
+
+def test_a_program_that_is_not_ours_to_end_holds_nobody_and_is_not_asked_beside_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that runs as another user (sudo)."""
+
+    def refused(group: int, sign: int) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    program = KeyProgram(shlex.join(["cat", str(gate)]), 0.2)
+    with monkeypatch.context() as patched:
+        patched.setattr("os.killpg", refused)
+        with pytest.raises(SettingsError, match=r"did not end within 0\.2 seconds"):
+            program.keys()
+        with pytest.raises(SettingsError, match="asked before has not ended yet"):
+            program.keys()
+    # It ends.
+    os.close(os.open(gate, os.O_WRONLY))
+    gate.unlink()
+    gate.write_text(base64.b64encode(KEY).decode())
+
+    def asked() -> bool:
+        with suppress(SettingsError):
+            return program.keys().used == (KEY,)
+        return False
+
+    until(asked)
 
 
 def test_keys_are_said_in_one_place(tmp_path: Path) -> None:
@@ -215,7 +245,7 @@ async def test_killed_at_any_step_where_a_program_says_the_keys_everything_opens
     world = World(database, tmp_path / "said")
 
     def keyring() -> LocalKeyring:
-        return LocalKeyring.from_program(partial(keys_of, shlex.join(["cat", str(world.path)])))
+        return LocalKeyring.from_program(KeyProgram(shlex.join(["cat", str(world.path)])).keys)
 
     async def known(*keys: bytes) -> None:
         """By the process at work, for the operator put them there."""
