@@ -23,6 +23,7 @@ from hub.entrypoints import workers
 from hub.entrypoints.http.app import build_vitals
 from hub.entrypoints.http.server import serve
 from hub.entrypoints.lmtp import receive_bounces
+from hub.services.ending import end
 from hub.services.supervision import Silent
 from hub.settings import Settings
 
@@ -41,6 +42,9 @@ class Role(StrEnum):
     """Replays, letters written again, what was set aside, trimming the log, letting go of rule books, sweeping the
     attachment store, the ledger and the alarms."""
 
+
+_WRITING = 5.0
+"""Seconds that dispatch has, after the grace of its deliveries, to write what they came to."""
 
 Life = Callable[[], Awaitable[None]]
 Stopping = asyncio.Event
@@ -168,14 +172,19 @@ async def run(
             for name, life in _LIVES[role](house, stopping).items()
         }
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(_watch(base, stopping), name="watch")
+            begun = [tasks.create_task(_watch(base, stopping), name="watch")]
             for name, life in lives.items():
-                tasks.create_task(workers.keep(name, life, stopping), name=name)
+                begun.append(tasks.create_task(workers.keep(name, life, stopping), name=name))
             async with _door(settings, app):
                 settle_memory()
                 where = () if base.notice is None else (base.notice,)
                 ready(Running(house.url, roles, (*where, *notices), snapshot))
                 await stopping.wait()
+                until = asyncio.get_running_loop().time() + settings.stop_grace + _WRITING
+            # Whatever takes longer than deliveries may is ended here, where the store can still be closed well, and not
+            # by the system.
+            await asyncio.wait(begun, timeout=max(until - asyncio.get_running_loop().time(), 0))
+            await end(begun)
 
 
 def _flaws_in_roles(settings: Settings, roles: Collection[Role]) -> list[str]:

@@ -25,6 +25,7 @@ from faust.types import ServiceT, StreamT
 
 from hub.domain.errors import Invalid, SettingsError, Unavailable
 from hub.ports.log import Entry, Position, Record
+from hub.services.ending import end
 from hub.services.supervision import Silent, SupervisionRoom
 
 _LOOK_EVERY = 300.0
@@ -75,8 +76,17 @@ async def host(hosted: Hosted, stopping: asyncio.Event) -> None:
     """Until `stopping` is set. Raises when the app crashes or stops by itself; it cannot be started again: call
     this again."""
     app = build(hosted)
-    async with app:
-        await app.wait(stopping.wait())
+    told = asyncio.create_task(stopping.wait())
+    starting = asyncio.create_task(app.start())
+    # Not as a context: one that cannot be entered is not left, and routing, which began first, would go on for ever.
+    try:
+        await asyncio.wait({told, starting}, return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            starting.result()
+            await app.wait(stopping.wait())
+    finally:
+        await end([told, starting])
+        await app.stop()
     if not stopping.is_set():
         # It may also stop by itself, without a word: whoever keeps it must begin again.
         raise Unavailable("the stream router stopped by itself")

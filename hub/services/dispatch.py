@@ -41,6 +41,7 @@ from hub.ports.connector import Connector, Parcel
 from hub.ports.lanes import Claim, IssueClaim, Lane, Lanes, Page, Taken
 from hub.services.concluding import ConcludingRoom
 from hub.services.digests import DigestRoom
+from hub.services.ending import end
 from hub.services.parcels import ParcelRoom
 
 log = structlog.get_logger()
@@ -93,6 +94,7 @@ class DispatchRoom:
         self._pace = pace
         self._serving: dict[int, asyncio.Task[None]] = {}
         self._failing: set[int] = set()
+        self._aborting: set[asyncio.Task[None]] = set()
         self._rows = 0
         self._a_place = asyncio.Event()
         self._concluding = ConcludingRoom(worker, lanes, clock, pace.lease.total_seconds() / 2)
@@ -115,10 +117,7 @@ class DispatchRoom:
             if self._serving:
                 await asyncio.wait(self._serving.values(), timeout=grace)
         finally:
-            tasks = [renewing, *self._serving.values()]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await end([renewing, *self._aborting, *self._serving.values()])
             await self._concluding.close()
 
     # --- taking ---
@@ -356,16 +355,19 @@ class DispatchRoom:
                 renewed_at = loop.time()
                 continue
             try:
-                # Not wait_for: before Python 3.12 it may swallow that this task was cancelled, which then never ends.
-                async with asyncio.timeout(third):
+                # The store counts from when it hears of it: later than this, never earlier.
+                asked_at = loop.time()
+                async with asyncio.timeout_at(min(asked_at + third, renewed_at + 2.5 * third)):
                     kept = await self._lanes.renew(self._worker, list(held), self._pace.lease)
-                renewed_at = loop.time()
+                renewed_at = asked_at
             except (Unavailable, asyncio.TimeoutError):
                 # One failure is borne; before the leases that were renewed last can end, all is aborted.
                 kept = set(held) if loop.time() < renewed_at + 1.5 * third else set()
-            for lane in set(held) - kept:
-                # Only whom was asked for: a lane that was given back may have been leased anew meanwhile.
-                held[lane].cancel()
+            # Only whom was asked for: a lane that was given back may have been leased anew meanwhile.
+            if lost := [held[lane] for lane in set(held) - kept]:
+                aborting = asyncio.create_task(end(lost))
+                self._aborting.add(aborting)
+                aborting.add_done_callback(self._aborting.discard)
 
 
 def _noted(conclusion: Conclusion, claim: Claim, pace: PartnerPace) -> Conclusion:

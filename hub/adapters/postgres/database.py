@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 from urllib.parse import parse_qs, urlsplit
@@ -26,6 +26,8 @@ OwnConnection: TypeAlias = "asyncpg.Connection[Any]"
 Result = TypeVar("Result")
 
 _RUNS = 8
+_LEAVING = 5.0
+"""Seconds that a connection has to end whose work was cancelled."""
 _BROKEN_FOR_OTHERS = (
     asyncpg.DeadlockDetectedError,
     asyncpg.SerializationError,
@@ -62,6 +64,7 @@ class Database:
     def __init__(self, dsn: str, pool: asyncpg.Pool[Any]) -> None:
         self._dsn = dsn
         self._pool = pool
+        self._leaving: set[asyncio.Task[None]] = set()
 
     @classmethod
     async def open(cls, dsn: str, size: int = 12) -> Database:
@@ -82,11 +85,19 @@ class Database:
     async def run(self, work: Callable[[Connection], Awaitable[Result]]) -> Result:
         """`work` in one transaction, durable when this returns. It may be called more than once: the
         database sometimes breaks a deadlock by sending one of two away. Raises Unavailable, also when the
-        answer to the commit was lost: the transaction may have happened."""
+        answer to the commit was lost: the transaction may have happened; whoever is cancelled is so at once, however
+        silent the database is, and may have been too late."""
 
         async def in_transaction(connection: Connection) -> Result:
-            async with connection.transaction():
-                return await work(connection)
+            transaction = connection.transaction()
+            await transaction.start()
+            try:
+                found = await work(connection)
+            except Exception:
+                await transaction.rollback()
+                raise
+            await transaction.commit()
+            return found
 
         return await self.once(in_transaction)
 
@@ -96,13 +107,29 @@ class Database:
         for run in range(1, _RUNS + 1):
             try:
                 with served():
-                    async with self._pool.acquire() as connection:
-                        return await work(connection)
+                    return await self._lent(work)
             except _BROKEN_FOR_OTHERS as error:
                 if run == _RUNS:
                     raise Unavailable("the database preferred others each time") from error
                 await asyncio.sleep(0.01 * run)
         raise AssertionError("unreachable")
+
+    async def _lent(self, work: Callable[[Connection], Awaitable[Result]]) -> Result:
+        connection = await self._pool.acquire()
+        try:
+            found = await work(connection)
+        except asyncio.CancelledError:
+            # Asking the server to stop and to undo what it did takes as long as it is silent, and what comes of that
+            # would stand in the place of the cancellation. With the connection, its transaction ends.
+            leaving = asyncio.create_task(_leave(connection))
+            self._leaving.add(leaving)
+            leaving.add_done_callback(self._leaving.discard)
+            raise
+        except BaseException:
+            await self._pool.release(connection)
+            raise
+        await self._pool.release(connection)
+        return found
 
     @asynccontextmanager
     async def alone(self) -> AsyncIterator[OwnConnection]:
@@ -120,6 +147,13 @@ class Database:
             raise _away(error) from error
         finally:
             connection.terminate()
+
+
+async def _leave(connection: Connection) -> None:
+    """In the middle of whatever it does: the server is asked to stop that, if it still answers."""
+    with suppress(Exception):
+        # The library ends it hard when it cannot be ended well.
+        await connection.close(timeout=_LEAVING)
 
 
 # Otherwise the server holds the locks of a machine that lost its power for two hours.
