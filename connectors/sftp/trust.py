@@ -28,7 +28,7 @@ from connectors.sftp.fields import FIELDS
 _FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}=?")
 _KIND = re.compile(r"(ssh|ecdsa|sk-ssh|sk-ecdsa)-[A-Za-z0-9@.-]+\s")
 _MUST = next(one.must or "" for one in FIELDS if one.name == "host_key")
-_MARKERS = ("@cert-authority", "@revoked")
+_AUTHORITY, _REVOKED = "@cert-authority", "@revoked"
 _CHANGED = "host_key_changed"
 _ON_TOKENS = ("sk-ssh-ed25519@openssh.com", "sk-ecdsa-sha2-nistp256@openssh.com")
 """Kinds of keys on security keys: authorities have them, servers do not."""
@@ -68,13 +68,11 @@ def read_host_keys(text: str, host: str, port: int, algorithms: Algorithms) -> H
         keys = [asyncssh.import_public_key(line) for line in rest if _KIND.match(line)]
         known = [_known_line(line) for line in rest if not _KIND.match(line)]
         # A name is written as one likes, and means the same.
-        matched = asyncssh.import_known_hosts("\n".join(known) + "\n").match(
-            host.lower(), "", None if port == 22 else port
-        )
+        told, authorities = _matched(known, host.lower(), None if port == 22 else port)
+        revoked = _revoked(known, host.lower(), port)
     except IMPORT_FAULTS:
         return _MUST
-    keys += matched[0]
-    authorities, revoked = matched[1], matched[2]
+    keys += told
     if not keys and not fingerprints and not authorities:
         return "must hold a line for this host and port" if known else _MUST
     families = _families(keys, algorithms, kinds_unknown=bool(fingerprints)) if keys or fingerprints else ()
@@ -89,10 +87,25 @@ def read_host_keys(text: str, host: str, port: int, algorithms: Algorithms) -> H
 def _known_line(line: str) -> str:
     """The library passes over a line whose key it cannot read. Raises ValueError, KeyImportError."""
     marker, hosts, key = line.split(None, 2) if line.startswith("@") else ("", *line.split(None, 1))
-    if marker and marker not in _MARKERS:
+    if marker and marker not in (_AUTHORITY, _REVOKED):
         raise ValueError
     asyncssh.import_public_key(key)
     return f"{marker} {hosts if hosts.startswith('|') else hosts.lower()} {key}".strip()
+
+
+def _matched(
+    lines: Sequence[str], host: str, port: int | None
+) -> tuple[Sequence[asyncssh.SSHKey], Sequence[asyncssh.SSHKey]]:
+    """The keys and the authorities of lines with this port; where there are none, of those without one."""
+    found = asyncssh.import_known_hosts("\n".join(lines) + "\n").match(host, "", port)
+    return found[0], found[1]
+
+
+def _revoked(lines: Sequence[str], host: str, port: int) -> list[asyncssh.SSHKey]:
+    """Of lines with the port and of those without it, whatever other lines there are: the library looks at one or the
+    other, by what is believed. So it is asked for these alone, as though they were believed."""
+    own = [line.replace(_REVOKED, _AUTHORITY, 1) for line in lines if line.startswith(_REVOKED)]
+    return [key for at in (port, None) for key in _matched(own, host, at)[1]]
 
 
 def _families(

@@ -119,14 +119,33 @@ async def test_a_key_that_is_told_beside_an_authority_is_believed_by_itself(
         ("@cert-authority * {stranger}\nSHA256:" + "A" * 43, "host_authority_unknown"),
         ("@cert-authority * {authority}\n@revoked * {authority}", "host_key_revoked"),
         ("@cert-authority * {authority}\n@revoked * {server}", "host_key_revoked"),
+        ("@cert-authority [{host}]:{port} {authority}\n@revoked {host} {authority}", "host_key_revoked"),
+        ("@cert-authority {host} {authority}\n@revoked [{host}]:{port} {authority}", "host_key_revoked"),
+        ("[{host}]:{port} {server}\n@revoked {host} {server}", "host_key_revoked"),
+        ("{host} {server}\n@revoked [{host}]:{port} {server}", "host_key_revoked"),
     ],
-    ids=["of-another", "beside-another-key", "revoked-authority", "revoked-key"],
+    ids=[
+        "of-another",
+        "beside-another-key",
+        "revoked-authority",
+        "revoked-key",
+        "authority-without-port",
+        "authority-with-port",
+        "key-without-port",
+        "key-with-port",
+    ],
 )
 async def test_a_server_is_not_believed_by_another_authority_nor_what_is_revoked(
     sftp: SftpConnector, server: OpenSsh, authority: Authority, lines: str, flaw: str
 ) -> None:
     own = asyncssh.import_private_key((server.login.parent / "other").read_bytes())
-    lines = lines.format(stranger=line_of(STRANGER), authority=line_of(authority.key), server=line_of(own))
+    lines = lines.format(
+        stranger=line_of(STRANGER),
+        authority=line_of(authority.key),
+        server=line_of(own),
+        host=HERE,
+        port=server.endpoint.settings["port"],
+    )
     endpoint = with_settings(server.endpoint, host_key=lines)
     assert await outcome(sftp, endpoint) == Refused(f"sftp.{flaw}", About.ENDPOINT)
     assert wrong(await trial(sftp, endpoint)) == [("host_key", f"sftp.{flaw}")]
