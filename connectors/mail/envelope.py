@@ -6,6 +6,7 @@ there is no way from here to a mail in clear. The keys are RSA's, as the library
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -24,6 +25,11 @@ Certificates = tuple[x509.Certificate, ...]
 MOST = 20
 _LEAST_BITS = 2048
 
+_WHOLE = re.compile(r"-----BEGIN ((?:X509 )?CERTIFICATE)-----.*?-----END \1-----", re.DOTALL)
+_CUT = re.compile(r"---|(?<!\S)[A-Za-z0-9+/]{32,}={0,2}(?!\S)")
+"""What is left of a certificate or key whose ends were lost or written wrong: dashes, or a line of base64. Comments
+have neither, those that programs write included."""
+
 
 @lru_cache(maxsize=1024)
 def read_certificates(text: str) -> Certificates:
@@ -33,7 +39,7 @@ def read_certificates(text: str) -> Certificates:
     except ValueError:
         raise ValueError("must be certificates in PEM") from None
     # The library passes over what is no certificate: a reader left out by a slip, or a key that a setting would show.
-    if text.count("-----BEGIN") != len(found):
+    if text.count("-----BEGIN") != len(found) or _CUT.search(_WHOLE.sub("\n", text)):
         raise ValueError("must be certificates in PEM, each of them whole, and no keys")
     if len(found) > MOST:
         raise ValueError(f"must be {MOST} certificates at most")
@@ -42,6 +48,8 @@ def read_certificates(text: str) -> Certificates:
             raise ValueError(f"must be certificates with an RSA key of {_LEAST_BITS} bits or more")
         if not _may_encrypt(one):
             raise ValueError("must be certificates that may encrypt keys, not only sign")
+        if _is_an_authority_s(one):
+            raise ValueError("must be certificates of readers, not of an authority")
     try:
         enveloped(b"", found)
     except Exception:
@@ -68,6 +76,13 @@ def _may_encrypt(certificate: x509.Certificate) -> bool:
         return True
     except Exception:  # extensions that nobody can read: the library raises several kinds
         return False
+
+
+def _is_an_authority_s(certificate: x509.Certificate) -> bool:
+    """Whether it is for certifying others, and says of nothing else that its key is for it."""
+    told = {type(one.value): one.value for one in certificate.extensions}
+    constraints = told.get(x509.BasicConstraints)
+    return isinstance(constraints, x509.BasicConstraints) and constraints.ca and x509.KeyUsage not in told
 
 
 def in_force(certificates: Certificates, now: float) -> Certificates:

@@ -3,6 +3,7 @@ clear."""
 
 from __future__ import annotations
 
+import base64
 import datetime
 import email
 import shutil
@@ -73,11 +74,13 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Makes:
     def make(
         begins: float = -1,
         ends: float = 365,
-        usage: str = "key_encipherment",
+        usage: str | None = "key_encipherment",
         bits: int = 2048,
         address: str | None = None,
+        ca: bool = False,
     ) -> Reader:
-        """From and until so many days from the hub's today; no key of RSA with `bits` 0; of this address."""
+        """From and until so many days from the hub's today; for nothing that is named without `usage`; no key of RSA
+        with `bits` 0; of this address; an authority's with `ca`."""
         folder = tmp_path_factory.mktemp("reader")
         key = rsa.generate_private_key(65537, bits) if bits else ec.generate_private_key(ec.SECP256R1())
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Accueil")])
@@ -93,8 +96,10 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Makes:
             x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
             .not_valid_before(today + begins * DAY)
             .not_valid_after(today + ends * DAY)
-            .add_extension(x509.KeyUsage(**{**usages, usage: True}), True)
+            .add_extension(x509.BasicConstraints(ca, None), True)
         )
+        if usage is not None:
+            builder = builder.add_extension(x509.KeyUsage(**{**usages, usage: True}), True)
         if address is not None:
             builder = builder.add_extension(x509.SubjectAlternativeName([x509.RFC822Name(address)]), False)
         certificate = builder.sign(key, hashes.SHA256())
@@ -219,6 +224,7 @@ async def test_once_all_certificates_have_run_out_nothing_leaves_in_clear(
         ({"bits": 1024}, "", "must be certificates with an RSA key of 2048 bits or more"),
         ({"bits": 0}, "", "must be certificates with an RSA key of 2048 bits or more"),
         ({"usage": "digital_signature"}, "", "must be certificates that may encrypt keys, not only sign"),
+        ({"usage": None, "ca": True}, "", "must be certificates of readers, not of an authority"),
         ({}, "-----BEGIN CERTIFICATE-----\nMII", WHOLE),
         ({}, "-----BEGIN PRIVATE KEY-----\nTUlJ\n-----END PRIVATE KEY-----", WHOLE),
         (None, "-----BEGIN CERTIFICATE-----\nx", "must be certificates in PEM"),
@@ -226,7 +232,18 @@ async def test_once_all_certificates_have_run_out_nothing_leaves_in_clear(
         (None, "", "must be a text, not empty"),
         (None, None, "must be certificates in PEM"),
     ],
-    ids=["short", "no-rsa", "only-signs", "cut", "key", "no-certificate", "no-text", "empty", "nothing"],
+    ids=[
+        "short",
+        "no-rsa",
+        "only-signs",
+        "authority",
+        "cut",
+        "key",
+        "no-certificate",
+        "no-text",
+        "empty",
+        "nothing",
+    ],
 )
 async def test_a_certificate_that_will_not_do_is_refused_at_import_and_at_delivery(
     channel: MailConnector,
@@ -242,6 +259,56 @@ async def test_a_certificate_that_will_not_do_is_refused_at_import_and_at_delive
         Refused("mail.settings", About.ENDPOINT)
     ]
     assert town.conversations == []
+
+
+def without_ends(pem: str) -> str:
+    return "".join(line for line in pem.splitlines(keepends=True) if "-----" not in line)
+
+
+@pytest.mark.parametrize(
+    "spoiled",
+    [
+        lambda pem: pem.replace("-----BEGIN", "----BEGIN"),
+        lambda pem: pem.replace("-----BEGIN", "\u2013\u2013BEGIN").replace("-----END", "\u2013\u2013END"),
+        lambda pem: pem.partition("\n")[2],
+        without_ends,
+        lambda pem: " ".join(without_ends(pem).split()),
+        lambda pem: "> " + without_ends(pem).replace("\n", "\n> "),
+        lambda pem: "-----END CERTIFICATE-----\n",
+    ],
+    ids=["four-dashes", "other-dashes", "no-begin", "neither-end", "in-one-line", "cited", "an-end-alone"],
+)
+def test_no_reader_is_left_out_by_a_slip(
+    accueil: Reader, reader: Makes, spoiled: Callable[[str], str]
+) -> None:
+    other = spoiled(reader().pem)
+    for text in (accueil.pem + other, other + accueil.pem, accueil.pem + other + accueil.pem):
+        with pytest.raises(ValueError, match=WHOLE):
+            read_certificates(text)
+
+
+def test_two_readers_between_one_begin_and_one_end_are_not_taken_for_one(reader: Makes) -> None:
+    both = b"".join(base64.b64decode(without_ends(reader().pem)) for _ in range(2))
+    body = base64.encodebytes(both).decode()
+    with pytest.raises(ValueError, match="PEM"):
+        read_certificates(f"-----BEGIN CERTIFICATE-----\n{body}-----END CERTIFICATE-----\n")
+
+
+def test_what_openssl_writes_around_a_certificate_may_stand_there(accueil: Reader, reader: Makes) -> None:
+    given = ["openssl", "x509", "-text", "-subject", "-issuer", "-serial", "-fingerprint", "-in"]
+    told = [
+        subprocess.run([*given, one.folder / "certificate.pem"], capture_output=True, check=True, timeout=60)
+        for one in (accueil, reader(address="etat-civil@xn--bonneville.example"))
+    ]
+    bag = "Bag Attributes\n    friendlyName: état civil\n    localKeyID: 5A 3B\nKey Attributes: <No Attributes>\n"
+    text = bag + "# Accueil\n" + "\n".join(one.stdout.decode() for one in told).replace("\n", "\r\n")
+    assert len(read_certificates(text)) == 2
+
+
+def test_a_certificate_that_names_no_use_is_a_reader_s_and_one_of_an_authority_that_names_it_too(
+    reader: Makes,
+) -> None:
+    assert len(read_certificates(reader(usage=None).pem + reader(ca=True).pem)) == 2
 
 
 async def test_a_notice_is_encrypted_where_its_settings_say_so(
