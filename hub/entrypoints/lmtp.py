@@ -27,6 +27,8 @@ KEPT = 1 << 20
 """Bytes of a mail that are read: a report stands before the mail it reports."""
 
 _MOST = 100 << 20
+_DRAINED = 60.0
+"""Seconds in which the rest of a mail that is longer is read, to be refused at its end."""
 _AT_ONCE = 20
 _SILENCE = 120.0
 _LONGEST_LINE = 1 << 16
@@ -34,6 +36,7 @@ _FREE_EVERY = 1.0
 
 _NOTED = "250 2.0.0 noted"
 _LATER = "451 4.3.0 not now"
+_TOO_LONG = "552 5.3.4 too long"
 
 log = structlog.get_logger()
 
@@ -129,7 +132,8 @@ class _Conversation(LMTP):
     def __init__(self, door: _Door, among: set[_Conversation]) -> None:
         super().__init__(
             door,
-            data_size_limit=None,
+            # Told to mail servers that ask, and looked at where one says a size.
+            data_size_limit=_MOST,
             enable_SMTPUTF8=True,
             hostname="localhost",
             ident="LMTP",
@@ -151,22 +155,42 @@ class _Conversation(LMTP):
             await self.push("503 5.5.1 an address first")
             return
         await self.push("354 go on")
-        content = await self._content()
         address = self.envelope.rcpt_tos[0]
         self.envelope = Envelope()
-        await self.push(await self._door.take(address, content))
+        try:
+            content = await self._content()
+        except TimeoutError:
+            await self.push(_TOO_LONG)
+            raise ConnectionResetError from None
+        await self.push(_TOO_LONG if content is None else await self._door.take(address, content))
 
-    async def _content(self) -> bytes:
-        kept, total, at_start = bytearray(), 0, True
+    async def _content(self) -> bytes | None:
+        """Its beginning; None of one that is too long, which is read to its end all the same: a mail server that is cut
+        off tries again for days. Raises TimeoutError where that end does not come."""
+        kept, total = bytearray(), 0
+        pieces = self._pieces()
+        async for piece in pieces:
+            total += len(piece)
+            if total > _MOST:
+                break
+            if len(kept) < KEPT:
+                kept += piece
+        else:
+            return bytes(kept)
+        self._reset_timeout()
+        async with asyncio.timeout(_DRAINED):
+            async for _ in pieces:
+                pass
+        return None
+
+    async def _pieces(self) -> AsyncIterator[bytes]:
+        """Of a mail, until the line that ends it."""
+        at_start = True
         while True:
             piece, whole = await self._piece()
             if at_start and whole and piece == b".\r\n":
-                return bytes(kept)
-            total += len(piece)
-            if total > _MOST:
-                raise ConnectionResetError
-            if len(kept) < KEPT:
-                kept += piece[1:] if at_start and piece.startswith(b".") else piece
+                return
+            yield piece[1:] if at_start and piece.startswith(b".") else piece
             at_start = whole
 
     async def _piece(self) -> tuple[bytes, bool]:

@@ -145,6 +145,36 @@ async def test_a_report_is_found_before_the_mail_it_brings_back_however_long_tha
     assert len(noted.told) == 2
 
 
+async def test_a_mail_that_is_too_long_is_refused_for_good_and_the_next_is_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("hub.entrypoints.lmtp._MOST", 100_000)
+    noted = Noted()
+    async with door(noted) as port, client(port) as server:
+        for long in (b"x" * 200_000, b"a line like many others\r\n" * 10_000):
+            assert (await server.hand_over(report(FAILED) + long)).startswith("552")
+        assert noted.told == []
+        assert (await server.hand_over(report(FAILED))).startswith("250")
+        # One that says so before is not read at all.
+        assert (await server.say("MAIL FROM:<> SIZE=100001")).startswith("552")
+    assert len(noted.told) == 1
+
+
+async def test_a_mail_without_an_end_is_refused_for_good_before_it_is_cut_off(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("hub.entrypoints.lmtp._MOST", 100_000)
+    monkeypatch.setattr("hub.entrypoints.lmtp._DRAINED", 0.01)
+    noted = Noted()
+    async with door(noted) as port, client(port) as server:
+        for line in ("MAIL FROM:<>", f"RCPT TO:<{ADDRESS}>", "DATA"):
+            await server.say(line)
+        server.writer.write(b"x" * 200_000)
+        assert (await server.hear()).startswith("552")
+        assert await server.reader.read() == b""
+    assert noted.told == []
+
+
 async def test_a_mail_is_for_one_address() -> None:
     noted = Noted()
     async with door(noted) as port, client(port) as server:
