@@ -27,17 +27,23 @@ async def try_out(target: Target, outgoing: Outgoing, limit: float) -> list[Step
     steps = Steps(judge)
     for place, one in enumerate(target.certificates or (), 1):
         _reader(steps, place, one, target.recipients)
+    async with steps.within(limit):
+        await _conversation(steps, target, outgoing, limit)
+    return steps.noted
+
+
+async def _conversation(steps: Steps, target: Target, outgoing: Outgoing, limit: float) -> None:
     server = target.server
     door = await reach(steps, outgoing, server.host, server.port, limit)
     if door is None:
-        return steps.noted
+        return
     door.close()
     try:
         smtp = await open_connection(replace(server, username=None, password=None), outgoing, limit)
     except FAULTS as fault:
         name = "encryption" if judge(fault).cause in _OF_TLS else "greeting"
         steps.fault(name, fault, "Ouverture de la session SMTP", "Opening the session of SMTP")
-        return steps.noted
+        return
     try:
         if server.tls == "none":
             steps.note("encryption", "La session n'est pas chiffrée.", "The session is not encrypted.")
@@ -50,7 +56,6 @@ async def try_out(target: Target, outgoing: Outgoing, limit: float) -> list[Step
             await smtp.quit(timeout=1.0)
         except FAULTS:
             smtp.close()
-    return steps.noted
 
 
 def _reader(steps: Steps, place: int, certificate: x509.Certificate, recipients: Sequence[str]) -> None:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import posixpath
-import re
-import secrets
-from contextlib import suppress
 
-from connectors.sftp.judging import ABSENT, FAULTS, judge
+from connectors.sftp.judging import FAULTS, judge
 from connectors.sftp.sessions import Session, Sessions
 from connectors.sftp.settings import Target
-from connectors.trials import servers
+from connectors.trials import servers, traces
 from connectors.trials.steps import Steps
 from hub.domain.partner import Endpoint
 from hub.domain.trials import Step
 from hub.ports.connector import Outgoing
 
-_OF_A_TRIAL = re.compile(r"\.aiguillage-essai-[0-9a-f]{16}(-2)?")
 _LITTLE = 100_000_000
 """Bytes of room below which it is told."""
 
@@ -26,29 +23,35 @@ async def try_out(
 ) -> list[Step]:
     """`limit`: seconds to wait for a silent server, at each step."""
     steps = Steps(judge)
-    servers.account(steps, target.server)
-    if not await servers.look(steps, target, outgoing, limit):
-        return steps.noted
+    async with steps.within(limit):
+        servers.account(steps, target.server)
+        if await servers.look(steps, target, outgoing, limit):
+            await _inside(steps, endpoint, target, sessions, limit)
+    return steps.noted
+
+
+async def _inside(steps: Steps, endpoint: Endpoint, target: Target, sessions: Sessions, limit: float) -> None:
     try:
         session = await sessions.enter(endpoint, target, limit)
     except FAULTS as fault:
         servers.not_entered(steps, target, fault)
-        return steps.noted
+        return
     servers.entered(steps, target, session)
     try:
-        await _folder(steps, session, target)
+        await _folders(steps, session, target)
     except FAULTS as fault:
         steps.fault("session", fault, "Session SFTP", "Session of SFTP")
-    finally:
-        await session.leave()
-    return steps.noted
+    except BaseException:
+        session.abort()
+        raise
+    await session.leave()
 
 
 # --- rights and room ----------------------------------------------------------------------------------
 
 
-async def _folder(steps: Steps, session: Session, target: Target) -> None:
-    directory = _without_words(target.directory)
+async def _folders(steps: Steps, session: Session, target: Target) -> None:
+    directory, made = _without_words(target.directory), None
     try:
         there = await session.is_directory(directory)
     except FAULTS as fault:
@@ -56,7 +59,7 @@ async def _folder(steps: Steps, session: Session, target: Target) -> None:
         return
     if there:
         steps.well("folder", f"Le dossier {directory} existe.", f"The folder {directory} is there.")
-        await _rights(steps, session, directory)
+        made = await _rights(steps, session, directory)
         await _room(steps, session, directory)
     elif target.make_directories:
         steps.note(
@@ -66,8 +69,15 @@ async def _folder(steps: Steps, session: Session, target: Target) -> None:
         )
     else:
         steps.refused("folder", "sftp.directory_missing", f"Dossier {directory}", f"Folder {directory}")
-    if target.return_directory is not None:
-        await _returns(steps, session, target.return_directory)
+    for name, folder, fr, en in (
+        ("returns", target.return_directory, "Le dossier de retour", "The return folder"),
+        ("kept", target.return_kept, "Le dossier de ce qui est lu", "The folder of what was read"),
+    ):
+        if folder is not None:
+            await _is_there(steps, session, name, folder, fr, en)
+    if made is not None:
+        # Last of all: of how long it takes, nothing else depends.
+        await traces.sweep(session, directory, made)
 
 
 def _without_words(directory: str) -> str:
@@ -76,62 +86,38 @@ def _without_words(directory: str) -> str:
     return directory if not brace else plain.rpartition("/")[0] or ("/" if plain.startswith("/") else ".")
 
 
-async def _rights(steps: Steps, session: Session, directory: str) -> None:
-    """What delivering takes: a hidden folder, a file in it that is not yet there, another name, and away with it."""
-    await _sweep(session, directory)
-    name = f".aiguillage-essai-{secrets.token_hex(8)}"
-    before, after = posixpath.join(directory, name), posixpath.join(directory, f"{name}-2")
-    sftp, trying = session.sftp, ("créer un dossier", "make a folder")
+async def _rights(steps: Steps, session: Session, directory: str) -> int | None:
+    """What delivering takes: a hidden folder, a file in it that is not yet there, another name, and away with it. When
+    that was, by the server's clock; None, if it does not say."""
+    before, after = (posixpath.join(directory, name) for name in traces.names())
+    sftp, trying, made = session.sftp, ("créer un dossier", "make a folder"), None
+    may_be: tuple[str, ...] = (before,)
     try:
         await session.soon(sftp.mkdir(before))
+        made = await traces.made_at(session, before)
         trying = "écrire un fichier", "write a file"
         file = await session.soon(sftp.open(f"{before}/essai", "xb"))
         await session.soon(file.write(b"essai\n"))
         await session.soon(file.close())
-        trying = "renommer", "rename"
+        trying, may_be = ("renommer", "rename"), (after, before)
         await session.soon(sftp.rename(before, after))
-        trying = "supprimer", "remove"
+        trying, may_be = ("supprimer", "remove"), (after,)
         await session.soon(sftp.remove(f"{after}/essai"))
         await session.soon(sftp.rmdir(after))
     except FAULTS as fault:
         steps.fault("rights", fault, f"Dans {directory}, {trying[0]}", f"In {directory}, {trying[1]}")
-        if await _left(session, before, after):
-            steps.note(
-                "left",
-                f"Le dossier d'essai {name} n'a pas pu être supprimé : supprimez-le.",
-                f"The folder of this trial {name} could not be removed: remove it.",
-            )
+        await traces.even_so(traces.take_away(steps, session, may_be))
         # Most servers have no word for a full disk: the room that is left is the next thing to look at.
-        return
+        return made
+    except asyncio.CancelledError:
+        await traces.even_so(traces.take_away(steps, session, may_be))
+        raise
     steps.well(
         "rights",
         f"Dans {directory}, le compte peut créer, écrire, renommer et supprimer ; l'essai n'y a rien laissé.",
         f"In {directory}, the account may make, write, rename and remove; the trial left nothing there.",
     )
-
-
-async def _sweep(session: Session, directory: str) -> None:
-    """A trial that was killed left its folder there."""
-    with suppress(*FAULTS):
-        names = await session.soon(session.sftp.listdir(directory))
-        for name in filter(_OF_A_TRIAL.fullmatch, names):
-            await _left(session, posixpath.join(directory, name))
-
-
-async def _left(session: Session, *folders: str) -> bool:
-    """Whether something stays that cannot be taken away again."""
-    left = False
-    for folder in folders:
-        with suppress(*FAULTS):
-            await session.soon(session.sftp.remove(f"{folder}/essai"))
-        try:
-            await session.soon(session.sftp.rmdir(folder))
-        except ABSENT:
-            continue
-        except FAULTS:
-            with suppress(*FAULTS):
-                left = left or await session.is_directory(folder)
-    return left
+    return made
 
 
 async def _room(steps: Steps, session: Session, directory: str) -> None:
@@ -153,20 +139,13 @@ async def _room(steps: Steps, session: Session, directory: str) -> None:
         steps.well("space", f"Il reste {told[0]}.", f"There is {told[1]} left.")
 
 
-async def _returns(steps: Steps, session: Session, directory: str) -> None:
+async def _is_there(steps: Steps, session: Session, name: str, folder: str, fr: str, en: str) -> None:
     try:
-        there = await session.is_directory(directory)
+        there = await session.is_directory(folder)
     except FAULTS as fault:
-        steps.fault("returns", fault, f"Dossier de retour {directory}", f"Return folder {directory}")
+        steps.fault(name, fault, f"{fr} {folder}", f"{en} {folder}")
         return
     if there:
-        steps.well(
-            "returns", f"Le dossier de retour {directory} existe.", f"The return folder {directory} is there."
-        )
+        steps.well(name, f"{fr} {folder} existe.", f"{en} {folder} is there.")
     else:
-        steps.refused(
-            "returns",
-            "sftp.directory_missing",
-            f"Dossier de retour {directory}",
-            f"Return folder {directory}",
-        )
+        steps.refused(name, "sftp.directory_missing", f"{fr} {folder}", f"{en} {folder}")

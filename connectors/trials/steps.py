@@ -6,7 +6,8 @@ import asyncio
 import ipaddress
 import socket
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -19,6 +20,10 @@ from hub.ports.connector import ForbiddenAddress, Outgoing
 
 SOON = 21
 """Days before a certificate's end from which it is told."""
+
+WAITS = 6
+"""How often in all a trial may wait for a silent server: less often than it is given time for, so that it ends by
+itself, tells what it found, and takes away what it made."""
 
 Judge = Callable[[Exception], Deferred | Refused]
 
@@ -127,6 +132,10 @@ WORDS: Mapping[str, tuple[str, str]] = {
 """What a cause means to who has to change something, by its reason."""
 
 
+def whole_time(limit: float) -> asyncio.Timeout:
+    return asyncio.timeout(limit * WAITS)
+
+
 @dataclass(slots=True)
 class Steps:
     """Noted one after the other. `judge` says what a fault means on this channel. `of`, `told`: what names, and texts
@@ -150,6 +159,23 @@ class Steps:
         self.noted.append(
             Step(f"{self.of}{name}", state, f"{self.told[0]}{fr}", f"{self.told[1]}{en}", cause)
         )
+
+    @asynccontextmanager
+    async def within(self, limit: float) -> AsyncIterator[None]:
+        """What takes too long in all is ended here, which is one more step. `limit`: seconds to wait for a silent
+        server, at each step."""
+        whole = whole_time(limit)
+        try:
+            async with whole:
+                yield
+        except TimeoutError:
+            if not whole.expired():
+                raise
+            self.wrong(
+                "trial",
+                "L'essai a été arrêté : le serveur répond trop lentement.",
+                "The trial was stopped: the server answers too slowly.",
+            )
 
     def fault(self, name: str, fault: Exception, fr: str, en: str) -> None:
         """`fr` and `en`: what was tried; what came of it follows."""

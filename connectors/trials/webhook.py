@@ -41,25 +41,26 @@ async def try_out(
 ) -> list[Step]:
     """`limit`: seconds to wait for a silent server, at each step. `send`: with the ping."""
     steps = Steps(_judge)
-    if not await _encryption(steps, target, trust, outgoing, limit):
-        return steps.noted
-    token = target.token
-    if target.token_request is not None:
-        try:
-            token = await tokens.token(target.token_request, limit)
-        except NoToken as fault:
-            if not isinstance(fault.outcome, Delivered):
-                steps.refused("token", fault.outcome.cause, "Jeton OAuth 2.0", "Token of OAuth 2.0")
+    async with steps.within(limit):
+        if not await _encryption(steps, target, trust, outgoing, limit):
             return steps.noted
-        steps.well("token", "Le serveur de jetons en donne un.", "The token server gives one.")
-    if send:
-        await _ping(steps, target, trust, session(), token, now, limit)
-    else:
-        steps.note(
-            "sending",
-            "Aucune requête n'a été envoyée : --send en envoie une, signée et vide (ping).",
-            "No request was sent: --send sends one, signed and empty (ping).",
-        )
+        token = target.token
+        if target.token_request is not None:
+            try:
+                token = await tokens.token(target.token_request, limit)
+            except NoToken as fault:
+                if not isinstance(fault.outcome, Delivered):
+                    steps.refused("token", fault.outcome.cause, "Jeton OAuth 2.0", "Token of OAuth 2.0")
+                return steps.noted
+            steps.well("token", "Le serveur de jetons en donne un.", "The token server gives one.")
+        if send:
+            await _ping(steps, target, trust, session(), token, now, limit)
+        else:
+            steps.note(
+                "sending",
+                "Aucune requête n'a été envoyée : --send en envoie une, signée et vide (ping).",
+                "No request was sent: --send sends one, signed and empty (ping).",
+            )
     return steps.noted
 
 

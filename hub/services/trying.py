@@ -22,7 +22,8 @@ AT_ONCE = 4
 """Trials under way in one process."""
 
 _STEPS = 8
-"""How often a trial may wait for a silent server, which is then no server that parcels arrive at."""
+"""How often a trial may wait for a silent server, which is then no server that parcels arrive at. One that ends by
+itself before tells what it found."""
 
 log = structlog.get_logger()
 

@@ -3,6 +3,8 @@ ones on OpenSSH's own server, where there is one."""
 
 from __future__ import annotations
 
+import asyncio
+import os
 import re
 import ssl
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -34,6 +36,7 @@ from tests.connectors.partners import (
     silent_port,
     surroundings,
     webhook_town,
+    with_settings,
 )
 
 LIMIT = 5.0
@@ -102,14 +105,41 @@ async def test_all_is_well_with_openssh_and_nothing_stays_there(server: OpenSsh)
     assert key in steps[1].fr
 
 
-async def test_what_a_trial_that_was_killed_left_is_taken_away_by_the_next(server: OpenSsh) -> None:
+async def test_what_a_trial_that_was_killed_left_is_taken_away_and_not_what_one_under_way_has(
+    server: OpenSsh,
+) -> None:
     folder, endpoint = server.fresh("killed")
-    for name in (".aiguillage-essai-0123456789abcdef", ".aiguillage-essai-0123456789abcdef-2"):
-        (folder / name).mkdir()
-        (folder / name / "essai").write_text("essai")
+    for name in ("0123456789abcdef", "0123456789abcdef-2", "fedcba9876543210"):
+        (folder / f".aiguillage-essai-{name}").mkdir()
+        (folder / f".aiguillage-essai-{name}" / "essai").write_text("essai")
     (folder / ".somebody").mkdir()
+    for found in folder.iterdir():
+        if "fedcba" not in found.name:
+            os.utime(found, (NOW, NOW))
     assert wrong(await steps_of(sftp.connector, endpoint)) == []
-    assert [found.name for found in folder.iterdir()] == [".somebody"]
+    assert {found.name for found in folder.iterdir()} == {".aiguillage-essai-fedcba9876543210", ".somebody"}
+
+
+async def test_a_folder_however_long_is_no_fault(town: SftpTown, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def endless(server: asyncssh.SFTPServer, path: bytes) -> AsyncIterator[asyncssh.SFTPName]:
+        while True:
+            yield asyncssh.SFTPName(b"one of many", attrs=asyncssh.SFTPAttrs(mtime=1))
+
+    monkeypatch.setattr(asyncssh.SFTPServer, "scandir", endless)
+    assert wrong(await steps_of(sftp.connector, town.endpoint)) == []
+    assert list(town.root.iterdir()) == []
+
+
+async def test_where_acknowledgements_are_kept_must_be_a_folder(server: OpenSsh) -> None:
+    folder, endpoint = server.fresh("returns")
+    (folder / "read").mkdir()
+    (folder / "file").write_text("")
+    for name, told in (("read", []), ("file", ["kept"]), ("nowhere", ["kept"])):
+        where = str(endpoint.settings["directory"])
+        changed = with_settings(endpoint, return_directory=where, return_kept=f"{where}/{name}")
+        steps = await steps_of(sftp.connector, changed)
+        assert wrong(steps) == [(one, "sftp.directory_missing") for one in told]
+        assert states(steps)[-1] == ("kept", "wrong" if told else "well")
 
 
 async def test_another_host_key_is_told_by_both_fingerprints(server: OpenSsh) -> None:
@@ -167,9 +197,66 @@ async def test_little_room_is_wrong_and_a_cut_connection_is_told(town: SftpTown)
     town.room, town.fault = 2_000_000, None
     steps = await steps_of(sftp.connector, town.endpoint)
     assert wrong(steps) == [("space", "sftp.no_space")]
+    assert list(town.root.iterdir()) == []
     town.break_off()
     steps = await steps_of(sftp.connector, town.endpoint)
     assert wrong(steps)[0] == ("rights", "sftp.disconnected")
+    # It could not be taken away.
+    [left] = town.root.iterdir()
+    assert [step.state for step in steps if left.name in step.fr] == [StepState.NOTED]
+
+
+async def begun(town: SftpTown) -> asyncio.Task[list[Step]]:
+    """A trial that waits for its file to be written; the server answers one after the other."""
+    town.pause = 0.2
+    trial = asyncio.create_task(steps_of(sftp.connector, town.endpoint, limit=60))
+    while not town.written:
+        await asyncio.sleep(0.01)
+    return trial
+
+
+@pytest.mark.parametrize("times", [1, 2])
+async def test_a_trial_that_is_told_to_end_takes_away_what_it_made(town: SftpTown, times: int) -> None:
+    trial = await begun(town)
+    [made] = town.hidden()
+    assert made.startswith(".aiguillage-essai-")
+    for _ in range(times):
+        trial.cancel()
+        await asyncio.sleep(0)
+    await asyncio.wait([trial])
+    assert trial.cancelled()
+    while town.guests:
+        await asyncio.sleep(0.01)
+    assert town.hidden() == []
+
+
+@pytest.mark.parametrize("stays", [False, True])
+async def test_a_trial_that_takes_too_long_tells_what_it_found_and_what_it_leaves(
+    town: SftpTown, monkeypatch: pytest.MonkeyPatch, stays: bool
+) -> None:
+    whole = asyncio.timeout(None)
+    monkeypatch.setattr("connectors.trials.steps.whole_time", lambda _: whole)
+    trial = await begun(town)
+    [made] = town.root.iterdir()
+    if stays:
+        (made / "somebody's").write_text("")
+    whole.reschedule(0)
+    steps = await trial
+    well = [(name, "well") for name in ("connection", "host_key", "login", "folder")]
+    assert states(steps) == [*well, *([("left", "noted")] if stays else []), ("trial", "wrong")]
+    assert town.hidden() == ([made.name] if stays else [])
+    assert [step.name for step in steps if made.name in step.en] == (["left"] if stays else [])
+
+
+@pytest.mark.parametrize("channel", ["sftp", "mail", "webhook"])
+async def test_every_trial_ends_by_itself(
+    channel: str, town: SftpTown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("connectors.trials.steps.whole_time", lambda _: asyncio.timeout(0))
+    async with mail_town() as post, webhook_town() as hook:
+        endpoint = {"sftp": town.endpoint, "mail": post.endpoint, "webhook": hook.endpoint}[channel]
+        factory = {"sftp": sftp.connector, "mail": mail.connector, "webhook": webhook.connector}[channel]
+        assert states(await steps_of(factory, endpoint, send=True))[-1] == ("trial", "wrong")
 
 
 async def test_a_server_that_is_away_or_silent_is_told_within_the_limit(town: SftpTown) -> None:
