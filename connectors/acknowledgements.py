@@ -12,6 +12,9 @@ Two forms are read. The hub's own:
 
 And the message of the State's SFTP exchange, on its way back: `MessageId` (which holds the delivery in what this hub
 sends) or `NumeroTeledemarche`, with `Etat` in `Body/Content/Retour`, or a content that is named `AVL` or `ANL`.
+
+An acknowledgement says one thing: an element of the first form that stands twice, or a second content, `Retour` or
+other `Etat` of the second, makes it unreadable: nobody could tell which of them is meant.
 Name spaces are not looked at: partners' software differs in them.
 """
 
@@ -47,6 +50,8 @@ WORDS: Mapping[str, CaseStatus] = {
     "20": CaseStatus.REFUSED,
     "100": CaseStatus.DONE,
 }
+
+_OWN = frozenset({"remise", "numero", "demarche", "statut", "message", "fichier", "taille", "empreinte"})
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 # Python's own table, without what a machine adds: read on another one, the same file must say the same.
@@ -84,7 +89,12 @@ def read_acknowledgement(content: bytes) -> Acknowledgement:
 
 
 def _own(root: Element) -> Acknowledgement:
-    told = {_local(child): (child.text or "").strip() for child in root}
+    told: dict[str, str] = {}
+    for child in root:
+        name = _local(child)
+        if name in told and name in _OWN:
+            raise Unreadable("said_twice")
+        told[name] = (child.text or "").strip()
     named = told.get("remise", "")
     if named and not _UUID.fullmatch(named):
         raise Unreadable("no_delivery")
@@ -100,10 +110,12 @@ def _own(root: Element) -> Acknowledgement:
 
 def _state(root: Element) -> Acknowledgement:
     named = _UUID.search(_first(root, "MessageId") or "")
-    content = next(_within(root, "Content"), root)
-    answer = next(_within(content, "Retour"), None)
+    content = _only(root, "Content")
+    if content is None:
+        content = root
+    answer = _only(content, "Retour")
     if answer is not None:
-        status, message = _status(_first(answer, "Etat")), _message(_first(answer, "Commentaire"))
+        status, message = _status(_one_word(answer, "Etat")), _message(_one_word(answer, "Commentaire"))
     else:
         kinds = [_local(child) for child in content if _local(child) in ("AVL", "ANL")]
         status, message = (WORDS[kinds[0]] if len(kinds) == 1 else None), None
@@ -158,6 +170,21 @@ def _short(text: str | None) -> str | None:
 def _first(root: Element, name: str) -> str | None:
     found = next(_within(root, name), None)
     return None if found is None else (found.text or "").strip()
+
+
+def _only(root: Element, name: str) -> Element | None:
+    found = [*_within(root, name)]
+    if len(found) > 1:
+        raise Unreadable("said_twice")
+    return found[0] if found else None
+
+
+def _one_word(root: Element, name: str) -> str | None:
+    """The same one may stand there again."""
+    found = {(one.text or "").strip() for one in _within(root, name)}
+    if len(found) > 1:
+        raise Unreadable("said_twice")
+    return next(iter(found), None)
 
 
 def _within(root: Element, name: str) -> Iterator[Element]:

@@ -107,6 +107,26 @@ def test_what_a_file_says_is_read(content: bytes, expected: Acknowledgement) -> 
         (own(f"<remise>{DELIVERY}</remise><statut>DONE</statut><taille>12</taille>"), "document_name"),
         (own(f"<remise>{DELIVERY}</remise><fichier>a</fichier><taille>1e3</taille>"), "document_size"),
         (state("<ns2:AVL/><ns2:ANL/>"), "says_nothing"),
+        *(
+            (own(f"<remise>{DELIVERY}</remise><fichier>a.pdf</fichier>{twice}"), "said_twice")
+            for twice in (
+                "<fichier>b.pdf</fichier>",
+                f"<remise>{DELIVERY}</remise>",
+                "<statut>DONE</statut><statut>DONE</statut>",
+                "<statut/><statut>DONE</statut>",
+                "<message>a</message><message>b</message>",
+                "<numero>1</numero><numero>2</numero>",
+                "<demarche>a</demarche><demarche>b</demarche>",
+                "<taille>1</taille><taille>2</taille>",
+                f"<empreinte>{'0' * 64}</empreinte>" * 2,
+            )
+        ),
+        (state("<Retour><Etat>19</Etat></Retour><Retour><Etat>20</Etat></Retour>"), "said_twice"),
+        (state("<Retour><Etat>19</Etat><Etat>20</Etat></Retour>"), "said_twice"),
+        (
+            state("<Retour><Etat>19</Etat></Retour></ns2:Content><ns2:Content><ns2:ANL/>"),
+            "said_twice",
+        ),
         (b"<a>" * 5000 + b"</a>" * 5000, "unknown_form"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -115,6 +135,15 @@ def test_what_nobody_can_read_says_why_in_a_word_of_ours(content: bytes, why: st
     with pytest.raises(Unreadable) as caught:
         read_acknowledgement(content)
     assert str(caught.value) == why
+
+
+def test_what_is_no_word_of_the_form_may_stand_twice() -> None:
+    read = read_acknowledgement(
+        own(f"<remise>{DELIVERY}</remise><statut>DONE</statut><note>a</note><note>b</note>")
+    )
+    assert read == Acknowledgement(DELIVERY, status=CaseStatus.DONE)
+    same = state("<Retour><Maj><Etat>19</Etat></Maj><Maj><Etat>19</Etat></Maj></Retour>")
+    assert read_acknowledgement(same) == Acknowledgement(DELIVERY, status=CaseStatus.DONE)
 
 
 def test_every_status_a_partner_may_report_has_a_word() -> None:
