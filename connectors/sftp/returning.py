@@ -103,12 +103,14 @@ async def _unchanged(session: Session, path: str, document: SeenFile) -> None:
 
 async def take_away(session: Session, target: Target, files: Sequence[SeenFile]) -> None:
     """Raises what `judge` understands."""
-    refused: asyncssh.SFTPError | None = None
+    refused: asyncssh.SFTPError | NotADirectoryError | None = None
     for file in files:
         try:
             await _take(session, target, file)
         except ABSENT:
             continue
+        except NotADirectoryError as fault:
+            refused = refused or fault
         except asyncssh.SFTPError as fault:
             if not is_answer(fault):
                 raise
@@ -130,14 +132,24 @@ async def _take(session: Session, target: Target, file: SeenFile) -> None:
 
 async def _move(session: Session, path: str, kept: str, file: SeenFile) -> None:
     try:
-        await session.soon(session.sftp.rename(path, kept))
+        await _rename(session, path, kept)
     except ABSENT:
         raise
     except asyncssh.SFTPError as fault:
         if not is_answer(fault):
             raise
         # There is one of this name from an earlier time.
-        await session.soon(session.sftp.rename(path, f"{kept}.{file.modified}"))
+        await _rename(session, path, f"{kept}.{file.modified}")
+
+
+async def _rename(session: Session, path: str, to: str) -> None:
+    """NotADirectoryError: there is no folder that it could go to."""
+    try:
+        await session.soon(session.sftp.rename(path, to))
+    except ABSENT:
+        # Servers say the same of a file that is gone: then they say it again.
+        await session.soon(session.sftp.stat(path))
+        raise NotADirectoryError from None
 
 
 async def _listed(session: Session, folder: str) -> list[SeenFile]:

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from uuid import UUID, uuid4
 
+import asyncssh
 import pytest
 
 from connectors.layouts import LAYOUTS
@@ -285,6 +286,41 @@ async def test_a_file_that_cannot_be_taken_away_stops_none_of_the_others(
     outcome = await sftp.done(endpoint, [file.seen for file in files], LIMIT)
     assert outcome == Deferred("sftp.failure", About.PARCEL)
     assert found(folder) == ["1.xml", "lus"]
+
+
+async def test_a_folder_for_what_was_read_that_is_not_there_is_a_fault_and_a_file_that_is_gone_is_none(
+    sftp: SftpConnector, inbox: tuple[Path, Endpoint]
+) -> None:
+    folder, endpoint = inbox
+    endpoint = with_settings(endpoint, return_directory=str(folder), return_kept=f"{folder}/nowhere")
+    for name in ("1.xml", "2.xml"):
+        leave(folder, name, acknowledgement(some_parcel(), "DONE"), 1_000_000)
+    files = [file.seen for file in await collected(sftp, endpoint)]
+    missing = Refused("sftp.directory_missing", About.ENDPOINT)
+    assert await sftp.done(endpoint, files, LIMIT) == missing
+    assert found(folder) == ["1.xml", "2.xml"]
+    (folder / "1.xml").unlink()
+    assert await sftp.done(endpoint, files, LIMIT) == missing
+    (folder / "2.xml").unlink()
+    assert await sftp.done(endpoint, files, LIMIT) is None
+
+
+async def test_a_file_that_goes_away_just_before_it_is_moved_is_no_fault(
+    sftp: SftpConnector, inbox: tuple[Path, Endpoint], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, endpoint = inbox
+    (folder / "lus").mkdir()
+    endpoint = with_settings(endpoint, return_directory=str(folder), return_kept=f"{folder}/lus")
+    leave(folder, "1.xml", acknowledgement(some_parcel(), "DONE"), 1_000_000)
+    files = [file.seen for file in await collected(sftp, endpoint)]
+    rename = asyncssh.SFTPClient.rename
+
+    async def late(client: asyncssh.SFTPClient, path: str, to: str) -> None:
+        (folder / "1.xml").unlink()
+        await rename(client, path, to)
+
+    monkeypatch.setattr(asyncssh.SFTPClient, "rename", late)
+    assert await sftp.done(endpoint, files, LIMIT) is None
 
 
 async def test_a_name_that_is_no_text_is_told_and_stops_nothing(

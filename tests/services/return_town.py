@@ -18,13 +18,14 @@ from hub.adapters.keys.local import LocalKeyring
 from hub.adapters.postgres.partners import PostgresPartners
 from hub.adapters.postgres.return_folders import PostgresReturnFolders
 from hub.domain.partner import Endpoint, Partner
+from hub.ports.partners import KeptPartner
 from hub.ports.returns import Returns
 from hub.services.collecting import CollectingRoom, CollectPace
 from hub.services.endpoints import EndpointRoom
 from tests.conformance.samples import execute, rows
 from tests.conftest import Databases
 from tests.connectors.openssh import OpenSsh, missing, openssh
-from tests.connectors.partners import surroundings
+from tests.connectors.partners import surroundings, with_settings
 from tests.services.http_world import SENDER, World, offer, open_world
 from tests.unit.samples import BONNEVILLE
 
@@ -79,6 +80,11 @@ class Town:
         told = (await self.world.call("GET", "/v1/events?since=0&limit=500", SENDER)).json["items"]
         return [one for one in told if one["delivery"] == delivery]
 
+    async def settle(self, **more: Any) -> None:
+        """With other settings, beside those that it has."""
+        self.endpoint = with_settings(self.endpoint, **more)
+        await PostgresPartners(self.world.database).keep([_sealed(self.endpoint)])
+
     def over(self, returns: Returns) -> CollectingRoom:
         database, keyring = self.world.database, LocalKeyring(bytes(range(32)))
         return CollectingRoom(
@@ -112,16 +118,19 @@ async def return_town(ground: Ground) -> AsyncIterator[Town]:
     world, server = ground
     folder, _ = server.fresh(f"retour-{next(_numbers)}")
     endpoint = server.at(".", return_directory=str(folder), return_max_size=MOST_RETURNED)
-    kept = EndpointRoom(LocalKeyring(bytes(range(32)))).seal(
-        Partner(BONNEVILLE, "Mairie de Bonneville", endpoint)
-    )
-    await PostgresPartners(world.database).keep([kept])
+    await PostgresPartners(world.database).keep([_sealed(endpoint)])
     await execute(world.database, "DELETE FROM return_folder", "DELETE FROM return_file")
     sftp = SftpConnector(surroundings())
     town = Town(world, None, sftp, folder, endpoint)  # type: ignore[arg-type]
     town.room = town.over(sftp)
     yield town
     await sftp.close()
+
+
+def _sealed(endpoint: Endpoint) -> KeptPartner:
+    return EndpointRoom(LocalKeyring(bytes(range(32)))).seal(
+        Partner(BONNEVILLE, "Mairie de Bonneville", endpoint)
+    )
 
 
 class Dying:

@@ -125,6 +125,25 @@ async def test_a_folder_that_is_away_is_looked_at_less_and_less_often_and_then_a
     assert (row["failures"], row["cause"], row["failing_since"]) == (0, None, None)
 
 
+async def test_a_full_folder_of_what_cannot_be_moved_is_told_and_waits(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hub.services.collecting.MOST", 2)
+    await town.settle(return_kept=f"{town.folder}/nowhere")
+    _, delivery = await town.dossier()
+    for name in ("1.xml", "2.xml", "3.xml"):
+        town.leave(name, f"<remise>{delivery}</remise><message>{name}</message>")
+    await town.look()
+    [row] = await rows(town.world.database, "SELECT * FROM return_folder")
+    assert (row["failures"], row["cause"]) == (1, "sftp.directory_missing")
+    assert await town.room.run_once() == 0, "it is not due"
+    (town.folder / "nowhere").mkdir()
+    for _ in range(2):
+        await town.look()
+    assert town.there() == ["nowhere"]
+    assert [one["message"] for one in await town.events(delivery)] == ["1.xml", "2.xml", "3.xml"]
+
+
 async def test_a_partner_is_not_looked_at_while_it_is_not_to_be_called(town: Town) -> None:
     _, delivery = await town.dossier()
     town.leave("a.xml", f"<remise>{delivery}</remise><statut>DONE</statut>")
