@@ -3,7 +3,8 @@ return folder."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Collection, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import aclosing
 from typing import TypeVar
 
@@ -15,7 +16,7 @@ from connectors.sftp.fields import FIELDS
 from connectors.sftp.judging import FAULTS, is_answer, judge
 from connectors.sftp.placing import Visit
 from connectors.sftp.sessions import KEPT, Session, Sessions
-from connectors.sftp.settings import read
+from connectors.sftp.settings import Target, read
 from connectors.targets import Targets
 from connectors.trials import sftp as trials
 from hub.domain.delivery import About, Deferred, Outcome, Refused
@@ -23,7 +24,7 @@ from hub.domain.fields import Field
 from hub.domain.partner import Endpoint
 from hub.domain.trials import Step
 from hub.ports.connector import Connector, Parcel, Surroundings
-from hub.ports.returns import DocumentAway, FoundFile, SeenFile
+from hub.ports.returns import WHOLE, DocumentAway, FoundFile, SeenFile
 
 __all__ = ["CIPHERS", "FIELDS", "SftpConnector", "connector", "folder_name", "judge"]
 
@@ -86,14 +87,10 @@ class SftpConnector:
     async def collect(
         self, endpoint: Endpoint, limit: float, most: int, passed: Collection[bytes] = ()
     ) -> Sequence[FoundFile] | Deferred | Refused:
-        target = self._targets.of(endpoint)
-        if target is None:
-            return _SETTINGS
-        try:
-            session = await self._sessions.enter(endpoint, target, limit)
-        except FAULTS as fault:
-            return judge(fault)
-        return await self._ask(endpoint, session, returning.collect(session, target, most, passed))
+        async def asked(session: Session, target: Target, until: float) -> Sequence[FoundFile]:
+            return await returning.collect(session, target, most, passed, until)
+
+        return await self._ask(endpoint, limit, asked)
 
     async def read(self, endpoint: Endpoint, document: SeenFile, limit: float) -> AsyncIterator[bytes]:
         target = self._targets.of(endpoint)
@@ -122,19 +119,30 @@ class SftpConnector:
     async def done(
         self, endpoint: Endpoint, files: Sequence[SeenFile], limit: float
     ) -> Deferred | Refused | None:
+        async def asked(session: Session, target: Target, until: float) -> None:
+            await returning.take_away(session, target, files, until)
+
+        return await self._ask(endpoint, limit, asked)
+
+    async def _ask(
+        self,
+        endpoint: Endpoint,
+        limit: float,
+        asked: Callable[[Session, Target, float], Awaitable[T]],
+    ) -> T | Deferred | Refused:
+        """A fault of the server is an outcome; the connection is kept if it is still good. What is asked ends by a time
+        of the loop."""
         target = self._targets.of(endpoint)
         if target is None:
             return _SETTINGS
+        until = asyncio.get_running_loop().time() + WHOLE * limit
         try:
-            session = await self._sessions.enter(endpoint, target, limit)
+            async with asyncio.timeout_at(until):
+                session = await self._sessions.enter(endpoint, target, limit)
         except FAULTS as fault:
             return judge(fault)
-        return await self._ask(endpoint, session, returning.take_away(session, target, files))
-
-    async def _ask(self, endpoint: Endpoint, session: Session, asked: Awaitable[T]) -> T | Deferred | Refused:
-        """A fault of the server is an outcome; the connection is kept if it is still good."""
         try:
-            answer = await asked
+            answer = await asked(session, target, until)
         except FAULTS as fault:
             outcome = judge(fault)
             if not is_answer(fault) and not isinstance(fault, NotADirectoryError):

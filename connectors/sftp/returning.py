@@ -7,9 +7,10 @@ which is still being written, or cannot be read, stops none of the others. What 
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import stat
-from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
@@ -21,43 +22,79 @@ from connectors.sftp.judging import ABSENT, is_answer
 from connectors.sftp.sessions import Session
 from connectors.sftp.settings import Target
 from hub.domain.reports import ReturnedFile
-from hub.ports.returns import DocumentAway, FoundFile, SeenFile
+from hub.ports.returns import STEM, DocumentAway, FoundFile, SeenFile
 
 LISTED = 10_000
 """Entries of the folder that are looked at."""
 
+LONGEST_NAME = 255
+"""Bytes: no file system has longer ones, so it is no file that could be read."""
+
 AGAIN = 10
-"""How many times as many files as are wanted are read."""
+"""How many times as many files as are wanted are read, of those that wait for their documents."""
 
 _UNFINISHED = (".part", ".tmp", ".filepart", ".swp", ".lock")
 
 
 async def collect(
-    session: Session, target: Target, most: int, passed: Collection[bytes]
+    session: Session, target: Target, most: int, passed: Collection[bytes], until: float
 ) -> Sequence[FoundFile]:
-    """Raises what `judge` understands."""
+    """Ends by `until`, a time of the loop, with what was read; raises what `judge` understands, a TimeoutError too when
+    that is nothing."""
     folder = target.return_directory
-    if folder is None or not await session.is_directory(folder):
-        raise NotADirectoryError
-    known = set(passed)
-    there = {file.name: file for file in await _listed(session, folder)}
-    seen = [file for file in there.values() if file.mark not in known]
-    seen.sort(key=lambda file: (file.modified, file.name))
-    found: list[FoundFile] = []
-    documents: set[str] = set()
-    # What was told and waits for its document is read again each time, to see whether that has come.
-    for file in seen[: AGAIN * most]:
-        if len(found) >= most:
-            break
-        one = await _read(session, folder, file)
-        if one is None:
-            continue
-        one = _with_document(one, there, target.return_max_size)
-        if one.document is not None:
-            documents.add(one.document.name)
-        if one.mark not in known:
-            found.append(one)
-    return [one for one in found if one.document is not None or one.seen.name not in documents]
+    async with asyncio.timeout_at(until):
+        if folder is None or not await session.is_directory(folder):
+            raise NotADirectoryError
+        there = {file.name: file for file in await _listed(session, folder)}
+    known, read = set(passed), list[FoundFile]()
+    new, waiting = _pages(there.values(), known, AGAIN * most)
+    try:
+        async with asyncio.timeout_at(until):
+            for file in new:
+                if len(read) >= most:
+                    break
+                read += await _found(session, target, file, there)
+            for file in waiting:
+                read += await _found(session, target, file, there)
+    except TimeoutError:
+        # What was asked last may still be answered: nothing else is asked on this connection.
+        session.abort()
+        if not read:
+            raise
+    documents = {one.document.name for one in read if one.document is not None}
+    found = [
+        one
+        for one in read
+        if one.mark not in known and (one.document is not None or one.seen.name not in documents)
+    ]
+    return sorted(found, key=lambda one: _age(one.seen))[:most]
+
+
+def _pages(
+    there: Iterable[SeenFile], known: Collection[bytes], most: int
+) -> tuple[Sequence[SeenFile], Sequence[SeenFile]]:
+    """Those that are new, and those that were told and wait for their document, which are read again each time, to see
+    whether it has come: the eldest first, at most so many of either. However many wait, what is new does not."""
+    told = {mark[:STEM] for mark in known}
+    new: list[SeenFile] = []
+    waiting: list[SeenFile] = []
+    for file in sorted(there, key=_age):
+        mark = file.mark
+        if mark not in known:
+            (waiting if mark[:STEM] in told else new).append(file)
+    return new[:most], waiting[:most]
+
+
+def _age(file: SeenFile) -> tuple[int, str]:
+    return file.modified, file.name
+
+
+async def _found(
+    session: Session, target: Target, file: SeenFile, there: Mapping[str, SeenFile]
+) -> Sequence[FoundFile]:
+    """One or none."""
+    one = await _read(session, str(target.return_directory), file)
+    return [] if one is None else [_with_document(one, there, target.return_max_size)]
 
 
 def _with_document(file: FoundFile, there: Mapping[str, SeenFile], largest: int) -> FoundFile:
@@ -101,8 +138,13 @@ async def _unchanged(session: Session, path: str, document: SeenFile) -> None:
         raise DocumentAway("document_changed")
 
 
-async def take_away(session: Session, target: Target, files: Sequence[SeenFile]) -> None:
-    """Raises what `judge` understands."""
+async def take_away(session: Session, target: Target, files: Sequence[SeenFile], until: float) -> None:
+    """Raises what `judge` understands, a TimeoutError too at `until`."""
+    async with asyncio.timeout_at(until):
+        await _take_each(session, target, files)
+
+
+async def _take_each(session: Session, target: Target, files: Sequence[SeenFile]) -> None:
     refused: asyncssh.SFTPError | NotADirectoryError | None = None
     for file in files:
         try:
@@ -167,9 +209,8 @@ async def _listed(session: Session, folder: str) -> list[SeenFile]:
 
 def _is_file(name: str, attributes: asyncssh.SFTPAttrs) -> bool:
     regular = attributes.permissions is None or stat.S_ISREG(attributes.permissions)
-    return (
-        regular and not name.startswith(".") and not name.casefold().endswith(_UNFINISHED) and "/" not in name
-    )
+    named = not name.startswith(".") and not name.casefold().endswith(_UNFINISHED) and "/" not in name
+    return regular and named and len(name.encode(errors="surrogateescape")) <= LONGEST_NAME
 
 
 def _seen(name: str, attributes: asyncssh.SFTPAttrs) -> SeenFile:

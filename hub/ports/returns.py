@@ -17,6 +17,12 @@ from hub.domain.pace import Maintenance
 from hub.domain.partner import Endpoint
 from hub.domain.reports import ReturnedFile
 
+WHOLE = 4
+"""How often the limit for a silent server a call may last in all: one that answers, and slowly, is left then too."""
+
+STEM = 8
+"""Bytes that the marks of one file have in common, whatever document lies beside it."""
+
 
 @dataclass(frozen=True, slots=True)
 class SeenFile:
@@ -63,11 +69,12 @@ class FoundFile:
 
     @property
     def mark(self) -> bytes:
-        """As of SeenFile; of one that returns a document, another one once that is another."""
+        """As of SeenFile; of one that returns a document, another one once that is another, with the same STEM."""
+        seen = self.seen.mark
         if self.said is None or self.said.document is None:
-            return self.seen.mark
+            return seen
         beside = b"" if self.document is None else self.document.mark
-        return hashlib.sha256(self.seen.mark + beside).digest()[:16]
+        return seen[:STEM] + hashlib.sha256(seen + beside).digest()[: 16 - STEM]
 
 
 class DocumentAway(Exception):
@@ -80,7 +87,8 @@ class Returns(Protocol):
         self, endpoint: Endpoint, limit: float, most: int, passed: Collection[bytes] = ()
     ) -> Sequence[FoundFile] | Deferred | Refused:
         """At most `most` files, the eldest first, but for those of which a mark is in `passed`. They stay where they
-        are. `limit`: seconds to wait for a silent server, which is an outcome as for parcels."""
+        are. `limit`: seconds to wait for a silent server, and WHOLE times that for all of it, which is an outcome as
+        for parcels; where some files were read by then, those are returned."""
         ...
 
     def read(self, endpoint: Endpoint, document: SeenFile, limit: float) -> AsyncIterator[bytes]:
@@ -90,7 +98,8 @@ class Returns(Protocol):
     async def done(
         self, endpoint: Endpoint, files: Sequence[SeenFile], limit: float
     ) -> Deferred | Refused | None:
-        """Take these away in this order, if they are unchanged; what is gone already is no fault."""
+        """Take these away in this order, if they are unchanged; what is gone already is no fault. `limit`: as of
+        `collect`; those that were taken away by then are."""
         ...
 
 
