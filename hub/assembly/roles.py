@@ -121,7 +121,7 @@ _LIVES: Mapping[Role, Callable[[House, Stopping], Mapping[str, Life]]] = {
     },
     Role.DISPATCH: lambda house, stopping: {
         "dispatch": lambda: house.dispatch.run(stopping, house.settings.stop_grace),
-        "collecting": lambda: workers.collect(house.collecting, stopping),
+        "collecting": lambda: workers.collect(house.collecting, house.settings.stop_grace, stopping),
         **_refreshing(house, stopping),
     },
     Role.UPKEEP: _upkeep,

@@ -161,10 +161,14 @@ async def look(room: AlarmRoom, stopping: Stopping) -> None:
         await rest(stopping, _LOOK_EVERY)
 
 
-async def collect(room: CollectingRoom, stopping: Stopping) -> None:
-    while not stopping.is_set():
-        if not await room.run_once():
-            await rest(stopping, _COLLECT_EVERY)
+async def collect(room: CollectingRoom, grace: float, stopping: Stopping) -> None:
+    """Looks under way have `grace` seconds to end when stopping."""
+    try:
+        while not stopping.is_set():
+            if not await room.run_once():
+                await rest(stopping, _COLLECT_EVERY)
+    finally:
+        await room.close(grace if stopping.is_set() else 0)
 
 
 async def carry_news(room: NewsRoom, stopping: Stopping) -> None:

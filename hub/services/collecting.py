@@ -3,7 +3,8 @@
 Business of this room: which folders are due, whom a number means, and that a file is taken away only after its event is
 durable, and the document that it returns after it. A partner is not looked at while it is not to be called. Killed in
 between, a file is read again and says the same event. A file that nobody can read, or that says what is not allowed,
-stays, is told once, and stops none of the others.
+stays, is told once, and stops none of the others. A look at one folder waits for no look at another, and ends: well
+before anybody else would look there.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from uuid import UUID
 import structlog
 
 from hub.domain.delivery import Deferred, Refused
-from hub.domain.errors import HubError, MissingKey, Tampered
+from hub.domain.errors import MissingKey, Tampered
 from hub.domain.identity import Subscriber
 from hub.domain.pace import opens_in
 from hub.domain.partner import Endpoint
@@ -28,6 +29,7 @@ from hub.domain.reports import Declined, Kept, Report, ReportAnswer, Way
 from hub.ports.clock import Clock
 from hub.ports.partners import KeptPartner, Partners
 from hub.ports.returns import (
+    WHOLE,
     Acknowledgement,
     DocumentAway,
     DueFolder,
@@ -45,8 +47,10 @@ MOST = 100
 """Files of a folder that are read at one look."""
 
 _AT_ONCE = 20
-_LOOK = 4
-"""How often the limit for a silent server a look may last, before no other document is begun."""
+"""Folders that are looked at side by side."""
+_IDLE = 1.0
+"""Seconds from one question for folders that came due to the next, while others are looked at."""
+_MOMENT = 0.05
 _SLOWEST = 100_000
 """Bytes a second that a document comes at, at least."""
 _LONGEST = timedelta(hours=1)
@@ -57,21 +61,38 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class CollectPace:
-    """`every`: from one look at a folder to the next; `limit`: for a silent server."""
+    """`every`: from one look at a folder to the next; `limit`: for a silent server; `documents`: for all that one look
+    reads."""
 
     every: timedelta = timedelta(minutes=5)
     limit: timedelta = timedelta(seconds=30)
+    documents: timedelta = timedelta(minutes=10)
 
-    def wait(self, failures: int, found: int) -> timedelta:
-        """Until the next look, after so many that failed in a row, or one that found so many files."""
+    @property
+    def hold(self) -> timedelta:
+        """For how long nobody else looks there: half as long again as reading, documents and taking away may last."""
+        return 1.5 * (2 * WHOLE * self.limit + self.documents)
+
+    def wait(self, failures: int, *, more: bool) -> timedelta:
+        """Until the next look, after so many that failed in a row, or one that left more to be had at once."""
         if failures:
             longer: timedelta = self.every * 2.0 ** min(failures - 1, 10)
             return max(self.every, min(longer, _LONGEST))
-        return timedelta(0) if found >= MOST else self.every
+        return timedelta(0) if more else self.every
 
     def patience(self, size: int) -> timedelta:
         """How long a document of so many bytes may take."""
         return self.limit + timedelta(seconds=size / _SLOWEST)
+
+
+@dataclass(frozen=True, slots=True)
+class _Come:
+    """What came of a folder's files. `taken`: events now, each before its document; `left`: nothing of these was kept;
+    `more`: there is more, and this look brought something, so that the next one will too."""
+
+    taken: Sequence[SeenFile]
+    left: Sequence[LeftFile]
+    more: bool
 
 
 class CollectingRoom:
@@ -95,21 +116,39 @@ class CollectingRoom:
         self._clock = clock
         self._pace = pace
         self._known: dict[Subscriber, tuple[KeptPartner, Endpoint]] = {}
+        self._looking: set[asyncio.Task[None]] = set()
 
     async def run_once(self) -> int:
-        """Looks at the folders that are due; how many those were. Raises Unavailable."""
-        hold = _LOOK * self._pace.limit + self._pace.every
-        due = await self._folders.due(_AT_ONCE, hold)
-        looks = await asyncio.gather(*(self._look(folder) for folder in due), return_exceptions=True)
-        for look in looks:
-            if isinstance(look, HubError) or (
-                isinstance(look, BaseException) and not isinstance(look, Exception)
-            ):
-                raise look
-            if look is not None:
-                # It is looked at again when the hold is over.
-                log.error("return_folder.failed", error=type(look).__name__)
-        return len(due)
+        """Looks at folders that are due, as far as there are places, until one of the looks under way has ended, or a
+        second has passed; how many those were. The others go on, until `close`. Raises Unavailable."""
+        free = _AT_ONCE - len(self._looking)
+        for folder in await self._folders.due(free, self._pace.hold) if free else ():
+            look = asyncio.create_task(self._look(folder))
+            self._looking.add(look)
+            look.add_done_callback(self._ended)
+        looking = set(self._looking)
+        if looking:
+            await asyncio.wait(looking, timeout=_IDLE, return_when=asyncio.FIRST_COMPLETED)
+            # A moment more, and one question fills several places.
+            await asyncio.wait(looking, timeout=_MOMENT)
+        return len(looking)
+
+    async def close(self, grace: float) -> None:
+        """Looks under way have `grace` seconds to end."""
+        looking = set(self._looking)
+        try:
+            if looking:
+                await asyncio.wait(looking, timeout=grace)
+        finally:
+            for look in looking:
+                look.cancel()
+            await asyncio.gather(*looking, return_exceptions=True)
+
+    def _ended(self, look: asyncio.Task[None]) -> None:
+        self._looking.discard(look)
+        if not look.cancelled() and (error := look.exception()) is not None:
+            # It is looked at again when the hold is over.
+            log.error("return_folder.failed", error=type(error).__name__)
 
     async def _look(self, folder: DueFolder) -> None:
         subscriber = folder.subscriber
@@ -136,20 +175,18 @@ class CollectingRoom:
             await self._failed(folder, found)
             return
         read = partial(channel.read, endpoint, limit=limit)
-        taken, left, more = await self._keep(subscriber, found, read)
-        fault = await channel.done(endpoint, taken, limit) if taken else None
+        come = await self._keep(subscriber, found, read)
+        fault = await channel.done(endpoint, come.taken, limit) if come.taken else None
         if fault is not None:
             await self._failed(folder, fault)
             return
-        told = await self._folders.looked(
-            subscriber, self._pace.wait(0, MOST if more else len(found)), None, left
-        )
-        if taken or told:
+        told = await self._folders.looked(subscriber, self._pace.wait(0, more=come.more), None, come.left)
+        if come.taken or told:
             log.info(
                 "return_folder.read",
                 partner=str(subscriber),
-                taken=len(taken),
-                left=len(left),
+                taken=len(come.taken),
+                left=len(come.left),
                 told=list(told),
             )
 
@@ -158,7 +195,7 @@ class CollectingRoom:
         log.warning(
             "return_folder.away", partner=str(folder.subscriber), cause=fault.cause, failures=failures
         )
-        await self._folders.looked(folder.subscriber, self._pace.wait(failures, 0), fault.cause, ())
+        await self._folders.looked(folder.subscriber, self._pace.wait(failures, more=False), fault.cause, ())
 
     def _open(self, kept: KeptPartner) -> Endpoint:
         """The same object for as long as it is the same: connections are kept for it."""
@@ -177,9 +214,7 @@ class CollectingRoom:
         subscriber: Subscriber,
         found: Sequence[FoundFile],
         read: Callable[[SeenFile], AsyncIterator[bytes]],
-    ) -> tuple[Sequence[SeenFile], Sequence[LeftFile], bool]:
-        """Those that are events now, each before its document, those of which nothing was kept, and whether there was
-        no time for others."""
+    ) -> _Come:
         left = [LeftFile(file.mark, file.flaw) for file in found if file.flaw is not None]
         numbers = sorted(
             {
@@ -204,15 +239,17 @@ class CollectingRoom:
             else:
                 left.append(LeftFile(file.mark, delivery))
         taken: list[SeenFile] = []
-        more = False
+        more, fresh = len(found) >= MOST, False
         for file, answer in zip(files, await self._answers(subscriber, files, reports, read), strict=True):
             if isinstance(answer, Kept):
+                fresh = fresh or answer.fresh
                 taken += [file.seen] if file.document is None else [file.seen, file.document]
             elif answer is None:
                 more = True
             else:
                 left.append(LeftFile(file.mark, answer))
-        return taken, left, more
+        # What was kept before and still lies there may be what its server takes away in words only.
+        return _Come(taken, left, more and (fresh or bool(left)))
 
     async def _answers(
         self,
@@ -225,7 +262,8 @@ class CollectingRoom:
         reported one by one: where one cannot be read, the others are kept all the same."""
         told: list[Kept | str | None] = []
         loop = asyncio.get_running_loop()
-        until = loop.time() + _LOOK * self._pace.limit.total_seconds()
+        until = loop.time() + self._pace.documents.total_seconds()
+        begun = False
         for returns, group in groupby(
             zip(files, reports, strict=True), lambda pair: pair[0].document is not None
         ):
@@ -235,12 +273,14 @@ class CollectingRoom:
                 continue
             for file, report in group:
                 assert file.document is not None
-                if loop.time() > until:
+                ends = loop.time() + self._pace.patience(file.document.size).total_seconds()
+                # The first may take all the time there is: one that is too large for that comes never.
+                if begun and ends > until:
                     told.append(None)
                     continue
-                # Others wait for the end of this look: it comes at a pace, or not at all.
+                begun = True
                 try:
-                    async with asyncio.timeout(self._pace.patience(file.document.size).total_seconds()):
+                    async with asyncio.timeout_at(min(ends, until)):
                         answers = await self._reports.report(subscriber, [report], {0: read(file.document)})
                 except TimeoutError:
                     told.append("document_slow")

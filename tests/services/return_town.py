@@ -64,9 +64,12 @@ class Town:
         return sorted(found.name for found in self.folder.iterdir())
 
     async def look(self, room: CollectingRoom | None = None) -> int:
-        """As if the time for it had come."""
+        """As if the time for it had come, to its end."""
         await execute(self.world.database, "UPDATE return_folder SET due_at = clock_timestamp()")
-        return await (room or self.room).run_once()
+        room = room or self.room
+        looks = await room.run_once()
+        await room.close(60)
+        return looks
 
     async def told(self) -> list[str]:
         """Why files were told to be unreadable, so far."""
@@ -85,7 +88,7 @@ class Town:
         self.endpoint = with_settings(self.endpoint, **more)
         await PostgresPartners(self.world.database).keep([_sealed(self.endpoint)])
 
-    def over(self, returns: Returns) -> CollectingRoom:
+    def over(self, returns: Returns, pace: CollectPace = PACE) -> CollectingRoom:
         database, keyring = self.world.database, LocalKeyring(bytes(range(32)))
         return CollectingRoom(
             PostgresReturnFolders(database),
@@ -94,7 +97,7 @@ class Town:
             self.world.rooms.reports,
             EndpointRoom(keyring),
             self.world.rooms.clock,
-            PACE,
+            pace,
         )
 
 

@@ -167,9 +167,33 @@ async def test_two_workers_never_look_at_one_folder_at_once(town: Town) -> None:
 
 
 async def test_looks_that_fail_wait_longer_and_a_full_look_waits_for_nothing() -> None:
-    minutes = [PACE.wait(failures, 0) / timedelta(minutes=1) for failures in range(6)]
+    minutes = [PACE.wait(failures, more=False) / timedelta(minutes=1) for failures in range(6)]
     assert minutes == [5, 5, 10, 20, 40, 60]
-    assert PACE.wait(0, 100) == timedelta(0)
+    assert PACE.wait(3, more=True) == PACE.wait(3, more=False)
+    assert PACE.wait(0, more=True) == timedelta(0)
+
+
+class Unmoving(Dying):
+    """Says that files were taken away, and leaves them there."""
+
+    async def done(self, *_: Any) -> Any:
+        return None
+
+
+async def test_files_that_stay_though_their_server_says_otherwise_are_not_looked_at_without_a_wait(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hub.services.collecting.MOST", 2)
+    _, delivery = await town.dossier()
+    for name in ("1.xml", "2.xml"):
+        town.leave(name, f"<remise>{delivery}</remise><message>{name}</message>")
+    room = town.over(Unmoving(town.sftp))
+    await town.look(room)
+    due = "SELECT FROM return_folder WHERE due_at <= clock_timestamp()"
+    assert len(await rows(town.world.database, due)) == 1, "it brought something, and there may be more"
+    await town.look(room)
+    assert await rows(town.world.database, due) == []
+    assert len(await town.events(delivery)) == 2
 
 
 async def test_a_number_means_the_newest_revision_of_one_submission_and_of_two_none() -> None:

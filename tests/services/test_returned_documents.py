@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import os
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -22,6 +23,7 @@ from tests.conformance.samples import execute, rows
 from tests.services.http_world import SENDER
 from tests.services.return_town import (
     MOST_RETURNED,
+    PACE,
     Dying,
     Ground,
     Town,
@@ -190,25 +192,49 @@ class Dripping(Cutting):
             await asyncio.sleep(0.01)
 
 
-async def test_a_document_that_comes_too_slowly_holds_up_no_other_folder(
+async def test_a_document_that_comes_too_slowly_is_given_up(
     town: Town, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hub.services.collecting._LOOK", -1)
     _, delivery = await town.dossier()
     _lay(town, "a.pdf", PAPER)
     town.leave("a.xml", _returning(delivery, "a.pdf"))
-    # No time at all: it is not taken, nor blamed, and the folder is due at once.
-    await town.look()
-    assert town.there() == ["a.pdf", "a.xml"]
-    assert (
-        await rows(town.world.database, "SELECT FROM return_folder WHERE due_at <= clock_timestamp()") != []
-    )
-    monkeypatch.undo()
     room = town.over(Dripping(town.sftp))
     monkeypatch.setattr(CollectPace, "patience", lambda *_: timedelta(seconds=0.1))
     for _ in range(2):
         await town.look(room)
     assert "document_slow" in await town.told()
+    assert await town.events(delivery) == []
+
+
+async def test_a_look_has_one_time_for_all_documents_and_the_next_is_due_at_once(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, delivery = await town.dossier()
+    for place, name in enumerate(("a", "b")):
+        _lay(town, f"{name}.pdf", PAPER)
+        town.leave(f"{name}.xml", _returning(delivery, f"{name}.pdf"), 1_700_000_000 + place)
+    # The first has all the time there is, the second may not end within it: it is not taken, nor blamed.
+    monkeypatch.setattr(CollectPace, "patience", lambda *_: PACE.documents)
+    await town.look()
+    assert town.there() == ["b.pdf", "b.xml"]
+    assert (
+        len(await rows(town.world.database, "SELECT FROM return_folder WHERE due_at <= clock_timestamp()"))
+        == 1
+    )
+    await town.look()
+    assert town.there() == []
+    assert [one["file"]["name"] for one in await town.events(delivery)] == ["a.pdf", "b.pdf"]
+
+
+async def test_no_document_outlasts_the_time_of_its_look(town: Town) -> None:
+    _, delivery = await town.dossier()
+    _lay(town, "a.pdf", PAPER)
+    town.leave("a.xml", _returning(delivery, "a.pdf"))
+    before = len(await town.told())
+    room = town.over(Dripping(town.sftp), replace(PACE, documents=timedelta(seconds=0.1)))
+    for _ in range(2):
+        await town.look(room)
+    assert (await town.told())[before:] == ["document_slow"]
     assert await town.events(delivery) == []
 
 
