@@ -8,11 +8,15 @@ from collections.abc import Collection, Sequence
 from datetime import timedelta
 from typing import Any, cast
 
+import pytest
+
 from hub.adapters.keys.local import LocalKeyring
 from hub.adapters.system.clock import SystemClock
 from hub.domain.delivery import Deferred, Refused
+from hub.domain.errors import Unavailable
 from hub.domain.identity import Subscriber
 from hub.domain.partner import Endpoint, Partner
+from hub.entrypoints.workers import collect
 from hub.ports.partners import KeptPartner, Partners
 from hub.ports.returns import WHOLE, DueFolder, FoundFile, LeftFile, ReturnFolders, Returns
 from hub.services.collecting import CollectingRoom, CollectPace
@@ -29,10 +33,13 @@ class Store:
 
     def __init__(self, *due: Subscriber) -> None:
         self.waiting = list(due)
+        self.away = False
         self.asked: list[int] = []
         self.looked_at: list[tuple[Subscriber, str | None]] = []
 
     async def due(self, limit: int, _: timedelta) -> Sequence[DueFolder]:
+        if self.away:
+            raise Unavailable
         self.asked.append(limit)
         now, self.waiting = self.waiting[:limit], self.waiting[limit:]
         return [DueFolder(subscriber, frozenset(), 0) for subscriber in now]
@@ -118,6 +125,24 @@ async def test_looks_under_way_have_a_moment_to_end_when_stopping() -> None:
         await room.close(0)
         assert (len(store.looked_at), servers.cut_off) == (1, 1)
         assert await room.run_once() == 0
+
+
+async def test_a_worker_that_ends_leaves_no_look_behind() -> None:
+    store, servers = Store(SLOW), Servers()
+    room, stopping = room_of(store, servers), asyncio.Event()
+    async with asyncio.timeout(30):
+        working = asyncio.create_task(collect(room, 0, stopping))
+        await asyncio.sleep(0)
+        stopping.set()
+        await working
+    assert servers.cut_off == 1
+    stopping.clear()
+    store.waiting.append(SLOW)
+    await room.run_once()
+    store.away = True
+    with pytest.raises(Unavailable):
+        await collect(room, 0, stopping)
+    assert servers.cut_off == 2
 
 
 async def test_a_look_that_fails_ends_none_of_the_others() -> None:

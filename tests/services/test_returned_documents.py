@@ -226,14 +226,16 @@ async def test_a_look_has_one_time_for_all_documents_and_the_next_is_due_at_once
     assert [one["file"]["name"] for one in await town.events(delivery)] == ["a.pdf", "b.pdf"]
 
 
-async def test_no_document_outlasts_the_time_of_its_look(town: Town) -> None:
+async def test_no_document_outlasts_the_time_of_its_look(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CollectPace, "patience", lambda *_: timedelta(hours=1))
     _, delivery = await town.dossier()
     _lay(town, "a.pdf", PAPER)
     town.leave("a.xml", _returning(delivery, "a.pdf"))
     before = len(await town.told())
     room = town.over(Dripping(town.sftp), replace(PACE, documents=timedelta(seconds=0.1)))
-    for _ in range(2):
-        await town.look(room)
+    async with asyncio.timeout(60):
+        for _ in range(2):
+            await town.look(room)
     assert (await town.told())[before:] == ["document_slow"]
     assert await town.events(delivery) == []
 
