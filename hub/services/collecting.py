@@ -40,6 +40,7 @@ from hub.ports.returns import (
     Returns,
     SeenFile,
 )
+from hub.services.ending import end
 from hub.services.endpoints import EndpointRoom
 from hub.services.reporting import ReportRoom
 
@@ -140,9 +141,7 @@ class CollectingRoom:
             if looking:
                 await asyncio.wait(looking, timeout=grace)
         finally:
-            for look in looking:
-                look.cancel()
-            await asyncio.gather(*looking, return_exceptions=True)
+            await end(looking)
 
     def _ended(self, look: asyncio.Task[None]) -> None:
         self._looking.discard(look)
