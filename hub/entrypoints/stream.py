@@ -25,7 +25,6 @@ from faust.types import ServiceT, StreamT
 
 from hub.domain.errors import Invalid, SettingsError, Unavailable
 from hub.ports.log import Entry, Position, Record
-from hub.services.ending import end
 from hub.services.supervision import Silent, SupervisionRoom
 
 _LOOK_EVERY = 300.0
@@ -76,16 +75,11 @@ async def host(hosted: Hosted, stopping: asyncio.Event) -> None:
     """Until `stopping` is set. Raises when the app crashes or stops by itself; it cannot be started again: call
     this again."""
     app = build(hosted)
-    told = asyncio.create_task(stopping.wait())
-    starting = asyncio.create_task(app.start())
     # Not as a context: one that cannot be entered is not left, and routing, which began first, would go on for ever.
     try:
-        await asyncio.wait({told, starting}, return_when=asyncio.FIRST_COMPLETED)
-        if starting.done():
-            starting.result()
-            await app.wait(stopping.wait())
+        await app.start()
+        await app.wait(stopping.wait())
     finally:
-        await end([told, starting])
         await app.stop()
     if not stopping.is_set():
         # It may also stop by itself, without a word: whoever keeps it must begin again.

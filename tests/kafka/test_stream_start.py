@@ -1,4 +1,4 @@
-"""The stream router where brokers cannot be had: routing, which begins first, ends with it, and a stop is heard."""
+"""The stream router where brokers cannot be had: routing, which begins first, ends with it."""
 
 from __future__ import annotations
 
@@ -76,17 +76,6 @@ async def test_where_no_broker_answers_no_routing_is_left(tmp_path: Path) -> Non
         with closed_port() as port, pytest.raises(Exception, match=r"."):
             await stream.host(hosted(port, routing, tmp_path), asyncio.Event())
     assert routing.begun.is_set()
-    assert routing.at_work == 0
-
-
-async def test_a_stop_is_heard_while_brokers_are_silent(tmp_path: Path) -> None:
-    routing, stopping = Routing(), asyncio.Event()
-    async with silent_broker() as port:
-        hosting = asyncio.create_task(stream.host(hosted(port, routing, tmp_path), stopping))
-        await routing.begun.wait()
-        stopping.set()
-        async with asyncio.timeout(10):
-            await hosting
     assert routing.at_work == 0
 
 
